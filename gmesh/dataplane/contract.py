@@ -1,0 +1,58 @@
+"""The one contract for every data plane (contract 5): the slow path in Python is the reference for it.
+
+Not here: policy. What a snapshot cannot answer is handed up once, as an event, through the upcall.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Callable, Protocol
+
+from gmesh.mesh.actions import SendProbe, SetPath
+from gmesh.mesh.events import DataEvent, FlowCounters
+from gmesh.proto.packet import PacketKey
+from gmesh.route.snapshot import RouteSnapshot
+
+
+@dataclass(frozen=True, slots=True)
+class FrameForPeer:
+    """A frame that has to travel as PACKET over the meta connection of the neighbour ``node`` (data-legacy 6)."""
+
+    node: str
+    frame: bytes
+
+
+Upcall = Callable[[list[DataEvent | FrameForPeer]], None]
+
+
+class DataPlane(Protocol):
+    """A packet's whole way, device and UDP sockets included."""
+
+    def start(self) -> None:
+        """Begin to read from the device and the UDP sockets."""
+
+    def stop(self) -> None:
+        """End every reader. The device and the sockets are closed by whoever opened them."""
+
+    def set_routes(self, snapshot: RouteSnapshot) -> None: ...
+
+    def install_send_key(self, node: str, key: PacketKey) -> None: ...
+
+    def install_receive_key(self, node: str, key: PacketKey) -> None: ...
+
+    def forget_send_key(self, node: str) -> None: ...
+
+    def forget_flow(self, node: str) -> None: ...
+
+    def set_path(self, path: SetPath) -> None: ...
+
+    def send_probe(self, probe: SendProbe) -> None: ...
+
+    def frame_from_peer(self, node: str, frame: bytes) -> None:
+        """A frame that arrived as PACKET from the neighbour ``node``; relayed frames stay on TCP as specified."""
+
+    def counters(self, node: str) -> FlowCounters | None:
+        """Counters of a node's flow, or None where it never had one."""
+
+    def totals(self) -> dict[str, int]:
+        """Counters of the whole plane by name: packets and bytes at the device, drops by reason."""

@@ -1,0 +1,172 @@
+"""What the mesh asks for. The mesh never does anything itself: `daemon.perform` executes these, in order.
+
+Not here: the events that lead to them (`events.py`, `mesh.py`).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Hashable
+
+from gmesh.proto.packet import PacketKey
+from gmesh.values import Address, Subnet
+
+
+@dataclass(frozen=True, slots=True)
+class SendLine:
+    """Put a request line (without its newline) into the outbox of an active connection.
+
+    ``fact`` names what the line is about, for instance ``("edge", a, b)``: a later line with the same
+    fact replaces a waiting one in its place. None: never replaced.
+    """
+
+    connection: int
+    line: str
+    fact: Hashable = None
+
+
+@dataclass(frozen=True, slots=True)
+class ProceedHandshake:
+    """Let a verified handshake go on to its last step (`proto.meta.LegacyMeta.proceed`)."""
+
+    connection: int
+
+
+@dataclass(frozen=True, slots=True)
+class CloseConnection:
+    """Close a connection. The mesh has already forgotten it; no `connection_closed` is needed, but harmless."""
+
+    connection: int
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class RoutesChanged:
+    """Reachability, next hops, options or subnets changed: hand the data plane a new route snapshot."""
+
+
+@dataclass(frozen=True, slots=True)
+class InstallSendKey:
+    """Packets to ``node`` are sealed with this key from now on, sequence numbers start at 1."""
+
+    node: str
+    key: PacketKey
+
+
+@dataclass(frozen=True, slots=True)
+class InstallReceiveKey:
+    """Packets from ``node`` may be sealed with this key; the data plane accepts the one before a little longer."""
+
+    node: str
+    key: PacketKey
+
+
+@dataclass(frozen=True, slots=True)
+class ForgetSendKey:
+    """The sending key of ``node`` is void; packets go by TCP until the next `InstallSendKey`."""
+
+    node: str
+
+
+@dataclass(frozen=True, slots=True)
+class ForgetFlow:
+    """``node`` is gone or starts afresh: drop both keys, the path and the replay state."""
+
+    node: str
+
+
+@dataclass(frozen=True, slots=True)
+class SetPath:
+    """Where and how UDP reaches ``node``.
+
+    ``address`` is where datagrams go, None where none is known. ``udp`` is False while UDP must not carry
+    data to it. ``min_mtu`` is the largest frame (bytes) proved to arrive, 0 where none was; ``mtu`` is the
+    bound used for fragmentation, ICMP and MSS. ``candidates`` are further addresses from which the node's
+    datagrams may come.
+    """
+
+    node: str
+    address: Address | None
+    udp: bool
+    min_mtu: int
+    mtu: int
+    candidates: tuple[Address, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class SendProbe:
+    """Seal ``frame`` (EtherType 0, `proto.probe`) for ``node`` and send it by UDP, never by TCP.
+
+    ``address`` overrides where it goes. ``ttl`` is the outer time to live, 0 for the system's default.
+    """
+
+    node: str
+    frame: bytes
+    address: Address | None = None
+    ttl: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class NodeUp:
+    """``node`` became reachable: run host-up and hosts/NODE-up."""
+
+    node: str
+    address: Address
+
+
+@dataclass(frozen=True, slots=True)
+class NodeDown:
+    """``node`` became unreachable: run host-down and hosts/NODE-down."""
+
+    node: str
+    address: Address
+
+
+@dataclass(frozen=True, slots=True)
+class SubnetUp:
+    """A subnet of a reachable node appeared: run subnet-up. ``address`` is None for our own."""
+
+    node: str
+    subnet: Subnet
+    address: Address | None
+
+
+@dataclass(frozen=True, slots=True)
+class SubnetDown:
+    """Mirror of `SubnetUp`."""
+
+    node: str
+    subnet: Subnet
+    address: Address | None
+
+
+@dataclass(frozen=True, slots=True)
+class Log:
+    """A line for the log: ``level`` is one of the standard library's, ``debug`` the least debug level that shows it.
+
+    Lines with the same ``key`` are rate-limited together (with a count of what was left out); empty: never limited.
+    """
+
+    level: int
+    debug: int
+    text: str
+    key: str = ""
+
+
+Action = (
+    SendLine
+    | ProceedHandshake
+    | CloseConnection
+    | RoutesChanged
+    | InstallSendKey
+    | InstallReceiveKey
+    | ForgetSendKey
+    | ForgetFlow
+    | SetPath
+    | SendProbe
+    | NodeUp
+    | NodeDown
+    | SubnetUp
+    | SubnetDown
+    | Log
+)

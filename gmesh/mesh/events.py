@@ -1,0 +1,75 @@
+"""What the data plane tells the mesh, and what the mesh reads from it.
+
+Not here: requests from peers, which are `proto.requests`.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Protocol
+
+from gmesh.values import Address
+
+
+@dataclass(frozen=True, slots=True)
+class KeyNeeded:
+    """A frame was to go to ``node`` and there is no sending key for it (at most once a second per node)."""
+
+    node: str
+
+
+@dataclass(frozen=True, slots=True)
+class ProbeReceived:
+    """An authentic probe frame arrived from ``node`` by UDP from ``address``."""
+
+    node: str
+    frame: bytes
+    address: Address
+
+
+@dataclass(frozen=True, slots=True)
+class AddressSeen:
+    """An authentic datagram of ``node`` came from ``address``, which is not where we send to."""
+
+    node: str
+    address: Address
+
+
+@dataclass(frozen=True, slots=True)
+class TooBig:
+    """The kernel refused a frame of ``size`` bytes to ``node`` with EMSGSIZE."""
+
+    node: str
+    size: int
+
+
+@dataclass(frozen=True, slots=True)
+class ReceiveKeyWorn:
+    """``node`` used more than 2**30 sequence numbers of the key we made for it (data-legacy 3.4)."""
+
+    node: str
+
+
+DataEvent = KeyNeeded | ProbeReceived | AddressSeen | TooBig | ReceiveKeyWorn
+
+
+@dataclass(slots=True)
+class FlowCounters:
+    """Counters of one node's flow, read by timers and dumps. Times are the loop's monotonic seconds, 0 = never.
+
+    ``wanted`` counts data frames meant for the node, whichever way they went; ``udp_out`` those sent to it by UDP.
+    """
+
+    packets_in: int = 0
+    bytes_in: int = 0
+    packets_out: int = 0
+    bytes_out: int = 0
+    wanted: int = 0
+    udp_out: int = 0
+    last_authentic: float = 0.0
+
+
+class FlowReader(Protocol):
+    """The part of the data plane that the mesh's timers may read."""
+
+    def counters(self, node: str) -> FlowCounters | None: ...

@@ -1,0 +1,38 @@
+"""What the mesh needs to know of the configuration. Built by the daemon; replaced as a whole by a reload."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Mapping
+
+from gmesh.values import MTU, OPTION_CLAMP_MSS, OPTION_PMTU, Subnet
+
+
+@dataclass(frozen=True, slots=True)
+class PacketAlgorithms:
+    """Cipher and digest (NIDs), MAC length (bytes) and compression level for the keys that we make (data-legacy 4)."""
+
+    cipher: int = 427
+    digest: int = 672
+    mac_length: int = 4
+    compression: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class MeshSettings:
+    """Times are seconds, sizes bytes. Option bits are those of `gmesh.values`."""
+
+    name: str
+    port: str = "655"
+    options: int = OPTION_PMTU | OPTION_CLAMP_MSS
+    subnets: frozenset[Subnet] = frozenset()
+    ping_interval: float = 60.0
+    ping_timeout: float = 5.0
+    key_expire: float = 3600.0
+    algorithms: PacketAlgorithms = field(default_factory=PacketAlgorithms)
+    mtu_limit: int = MTU
+    peer_mtu_limits: Mapping[str, int] = field(default_factory=dict)
+    max_nodes: int = 20_000
+    max_edges: int = 100_000
+    max_subnets: int = 100_000
+    max_seen: int = 200_000

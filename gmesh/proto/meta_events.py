@@ -1,0 +1,76 @@
+"""What a meta connection reports while it reads (contract 1)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from gmesh.proto.requests import Request
+
+
+@dataclass(frozen=True, slots=True)
+class Identified:
+    """The peer said who it is and we know its key. ``minor`` is its minor protocol version, 0 for tinc 1.0."""
+
+    name: str
+    minor: int
+
+
+@dataclass(frozen=True, slots=True)
+class Verified:
+    """The peer proved its identity. Nothing more is read or sent until `proceed()`."""
+
+
+@dataclass(frozen=True, slots=True)
+class Active:
+    """Both ACKs are exchanged. ``port`` is text; weights are milliseconds; options are the bits as received and as
+    sent, not yet combined (meta-legacy 4.5, 6). ``clamp_mss`` is the local override of the peer's host file."""
+
+    name: str
+    port: str
+    weight_received: int
+    weight_sent: int
+    options_received: int
+    options_sent: int
+    clamp_mss: bool | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class RequestReceived:
+    """A request other than PING and PONG on an active connection; ``line`` is its text as it came, no newline."""
+
+    request: Request
+    line: str
+
+
+@dataclass(frozen=True, slots=True)
+class LineRejected:
+    """A gossip or key line that does not parse: its origin's fault, so it is dropped, not the connection."""
+
+    line: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class FrameReceived:
+    """The body of PACKET: one frame, taken as coming from the neighbour (meta-legacy 11)."""
+
+    frame: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class PongReceived:
+    """The peer answered a PING after ``round_trip`` seconds."""
+
+    round_trip: float
+
+
+@dataclass(frozen=True, slots=True)
+class ControlRequested:
+    """The connection wants to be a control connection (control 1): ``cookie`` is what followed ``^``."""
+
+    cookie: str
+
+
+MetaEvent = (
+    Identified | Verified | Active | RequestReceived | LineRejected | FrameReceived | PongReceived | ControlRequested
+)

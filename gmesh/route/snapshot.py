@@ -1,0 +1,53 @@
+"""What routing reads: an immutable picture of reachability, next hops and subnets.
+
+Not here: how it comes about. The daemon builds it from the mesh's registry whenever that changed.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Mapping
+
+from gmesh.values import Subnet
+
+
+@dataclass(frozen=True, slots=True)
+class RouteNode:
+    """A node as routing sees it (topology 8). ``via`` and ``next_hop`` are names, empty where unreachable.
+
+    ``options`` are the bits of the last edge on the path. ``neighbour`` says that an active connection to it exists,
+    ``tree`` that this connection is on the minimum spanning tree.
+    """
+
+    name: str
+    reachable: bool
+    via: str = ""
+    next_hop: str = ""
+    options: int = 0
+    neighbour: bool = False
+    tree: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class RouteSettings:
+    """The options that shape what happens to a frame (topology 9, 10)."""
+
+    mode: str = "router"
+    forwarding: str = "internal"
+    broadcast: str = "mst"
+    direct_only: bool = False
+    decrement_ttl: bool = False
+    priority_inheritance: bool = False
+    tunnel_server: bool = False
+    tap: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class RouteSnapshot:
+    """Everything a routing decision needs besides the frame and the MTUs. ``subnets`` are (subnet, owner) pairs."""
+
+    name: str
+    options: int
+    nodes: Mapping[str, RouteNode] = field(default_factory=dict)
+    subnets: tuple[tuple[Subnet, str], ...] = ()
+    settings: RouteSettings = field(default_factory=RouteSettings)
