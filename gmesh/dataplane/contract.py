@@ -5,8 +5,9 @@ Not here: policy. What a snapshot cannot answer is handed up once, as an event, 
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Callable, Protocol
+from typing import Protocol
 
 from gmesh.mesh.actions import SendProbe, SetPath
 from gmesh.mesh.events import DataEvent, FlowCounters

@@ -5,8 +5,8 @@ Not here: the events that lead to them (`events.py`, `mesh.py`).
 
 from __future__ import annotations
 
+from collections.abc import Hashable
 from dataclasses import dataclass
-from typing import Hashable
 
 from gmesh.proto.packet import PacketKey
 from gmesh.values import Address, Subnet

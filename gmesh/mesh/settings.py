@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Mapping
 
 from gmesh.values import MTU, OPTION_CLAMP_MSS, OPTION_PMTU, Subnet
 

@@ -5,8 +5,8 @@ Not here: how it comes about. The daemon builds it from the mesh's registry when
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Mapping
 
 from gmesh.values import Subnet
 
