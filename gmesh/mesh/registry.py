@@ -1,0 +1,227 @@
+"""The database of the mesh: nodes, edges, subnets, and our own meta connections (topology 1).
+
+Only stores and counts. Not here: what may change it (`gossip.py`), what follows from it (`graph.py`), and the life of
+connections (`connections.py`). Everyone but the facade reads it only.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, KeysView
+from dataclasses import dataclass, field
+from enum import Enum, auto
+
+from gmesh.values import Address, Subnet
+
+THIRD_PARTY_SHARE = 0.9
+"""Gossip about others stops at this share of each bound; the rest is kept for what neighbours say of themselves."""
+OWNER_SHARE = 0.25
+"""The most of the edges and subnets that a single node may have."""
+
+
+class ConnectionState(Enum):
+    """How far a meta connection is; the allowed moves are in `connections.py`."""
+
+    OPENED = auto()
+    IDENTIFIED = auto()
+    WAITING = auto()
+    """Verified, but a handshake with the same node that has priority is still running."""
+    PROCEEDING = auto()
+    ACTIVE = auto()
+
+
+@dataclass(slots=True, eq=False)
+class Connection:
+    """One meta connection. ``name`` is empty until an incoming peer has said it; times are the loop's seconds."""
+
+    id: int
+    name: str
+    outgoing: bool
+    opened_at: float
+    state: ConnectionState = ConnectionState.OPENED
+    active_since: float = 0.0
+    node: Node | None = None
+    tree: bool = False
+    """Whether it lies on the minimum spanning tree, so that broadcasts use it."""
+    address: Address | None = None
+    """The TCP peer address, known once active."""
+
+    @property
+    def active(self) -> bool:
+        return self.state is ConnectionState.ACTIVE
+
+
+@dataclass(slots=True, eq=False)
+class Edge:
+    """``source`` sees ``target`` at ``address``. Counts only while the reverse edge exists too."""
+
+    source: Node
+    target: Node
+    address: Address
+    options: int
+    weight: int
+    local: Address | None = None
+
+    @property
+    def reverse(self) -> Edge | None:
+        return self.target.edges.get(self.source.name)
+
+
+@dataclass(slots=True, eq=False)
+class Node:
+    """A name, what it announced, and what the last graph run found (topology 8).
+
+    ``options`` are those of the last edge on the path, 0 while unreachable. ``next_hop`` and ``via`` are None while
+    unreachable; both are ourselves for ourselves. ``distance`` counts edges, -1 while unreachable. ``path_address`` is
+    the numeric address of the edge that reached it, None where that edge has none. ``connection`` is the id of the
+    active meta connection to it. ``last_change`` is when it last became reachable or unreachable.
+    """
+
+    name: str
+    last_change: float
+    options: int = 0
+    reachable: bool = False
+    indirect: bool = False
+    next_hop: Node | None = None
+    via: Node | None = None
+    distance: int = -1
+    path_address: Address | None = None
+    connection: int | None = None
+    edges: dict[str, Edge] = field(default_factory=dict)
+    """Outgoing edges by the target's name."""
+    pointed_at_by: dict[str, Node] = field(default_factory=dict)
+    """Nodes with an edge to this one, by name."""
+    subnets: set[Subnet] = field(default_factory=set)
+
+    def __repr__(self) -> str:
+        return f"Node({self.name})"
+
+
+@dataclass(frozen=True, slots=True)
+class Bounds:
+    """The most of each that is kept; ourselves, our own facts and our neighbours' nodes are always admitted."""
+
+    nodes: int
+    edges: int
+    subnets: int
+
+
+class Registry:
+    """Nodes by name, with indices so that no operation on one fact looks at all the others."""
+
+    def __init__(self, name: str, bounds: Bounds, now: float) -> None:
+        self.me = Node(name, now)
+        self.bounds = bounds
+        self.nodes: dict[str, Node] = {name: self.me}
+        self.connections: dict[int, Connection] = {}
+        self.edge_count = 0
+        self.subnet_count = 0
+        self._subnet_table: tuple[tuple[Subnet, str], ...] | None = None
+        self.me.reachable = True
+        self.me.next_hop = self.me.via = self.me
+        self.me.distance = 0
+
+    # Reading
+
+    def node(self, name: str) -> Node | None:
+        return self.nodes.get(name)
+
+    def edge(self, source: str | Node, target: str | Node) -> Edge | None:
+        node = self.nodes.get(source) if isinstance(source, str) else source
+        return None if node is None else node.edges.get(target if isinstance(target, str) else target.name)
+
+    def incoming(self, node: Node) -> Iterator[Edge]:
+        """Edges that point to ``node``."""
+        return (source.edges[node.name] for source in node.pointed_at_by.values())
+
+    def edges(self) -> Iterator[Edge]:
+        """Every edge, in no order."""
+        return (edge for node in self.nodes.values() for edge in node.edges.values())
+
+    def edge_names(self, node: Node) -> KeysView[str]:
+        """Names of the nodes to which ``node`` has an edge."""
+        return node.edges.keys()
+
+    def subnet_table(self) -> tuple[tuple[Subnet, str], ...]:
+        """Every (subnet, owner) in matching order (topology 5.1). Kept until a subnet changes."""
+        if self._subnet_table is None:
+            table = [(subnet, node.name) for node in self.nodes.values() for subnet in node.subnets]
+            table.sort(key=lambda entry: (entry[0].sort_key(), entry[1]))
+            self._subnet_table = tuple(table)
+        return self._subnet_table
+
+    def knows_us(self, node: Node) -> bool:
+        """Whether ``node``'s own edge to us has arrived. Without it a REQ_KEY to it crashes stock peers."""
+        return self.me.name in node.edges
+
+    def active_connections(self) -> Iterator[Connection]:
+        return (connection for connection in self.connections.values() if connection.active)
+
+    def connection_to(self, node: Node) -> Connection | None:
+        """The active meta connection to ``node``."""
+        return None if node.connection is None else self.connections.get(node.connection)
+
+    def next_connection(self, node: Node) -> Connection | None:
+        """The active connection over which requests for ``node`` go; None where it is ourselves or unreachable."""
+        return None if node.next_hop is None else self.connection_to(node.next_hop)
+
+    # Changing (the facade only)
+
+    def ensure_node(self, name: str, now: float) -> Node:
+        """The node of that name, made if it is not there. Whoever calls has asked `room_for_nodes`."""
+        node = self.nodes.get(name)
+        if node is None:
+            node = self.nodes[name] = Node(name, now)
+        return node
+
+    def put_edge(
+        self, source: Node, target: Node, address: Address, options: int, weight: int, local: Address | None
+    ) -> Edge:
+        """Add the edge, or set the values of the one that is there."""
+        edge = source.edges.get(target.name)
+        if edge is None:
+            edge = source.edges[target.name] = Edge(source, target, address, options, weight, local)
+            target.pointed_at_by[source.name] = source
+            self.edge_count += 1
+        else:
+            edge.address, edge.options, edge.weight, edge.local = address, options, weight, local
+        return edge
+
+    def remove_edge(self, edge: Edge) -> None:
+        if edge.source.edges.pop(edge.target.name, None) is not None:
+            del edge.target.pointed_at_by[edge.source.name]
+            self.edge_count -= 1
+
+    def add_subnet(self, owner: Node, subnet: Subnet) -> None:
+        if subnet not in owner.subnets:
+            owner.subnets.add(subnet)
+            self.subnet_count += 1
+            self._subnet_table = None
+
+    def remove_subnet(self, owner: Node, subnet: Subnet) -> None:
+        if subnet in owner.subnets:
+            owner.subnets.remove(subnet)
+            self.subnet_count -= 1
+            self._subnet_table = None
+
+    def remove_node(self, node: Node) -> None:
+        """Forget a node that has neither edges (in either direction), subnets nor a connection."""
+        assert not node.edges and not node.pointed_at_by and not node.subnets and node is not self.me
+        del self.nodes[node.name]
+
+    # Bounds
+
+    def room_for_nodes(self, wanted: int, *, first_hand: bool) -> bool:
+        """Whether ``wanted`` more nodes may be made. ``first_hand``: the neighbour speaks of itself."""
+        return len(self.nodes) + wanted <= _limit(self.bounds.nodes, first_hand)
+
+    def room_for_edge(self, source: Node | None, *, first_hand: bool) -> bool:
+        held = 0 if source is None else len(source.edges)
+        return self.edge_count < _limit(self.bounds.edges, first_hand) and held < self.bounds.edges * OWNER_SHARE
+
+    def room_for_subnet(self, owner: Node | None, *, first_hand: bool) -> bool:
+        held = 0 if owner is None else len(owner.subnets)
+        return self.subnet_count < _limit(self.bounds.subnets, first_hand) and held < self.bounds.subnets * OWNER_SHARE
+
+
+def _limit(bound: int, first_hand: bool) -> float:
+    return bound if first_hand else bound * THIRD_PARTY_SHARE
