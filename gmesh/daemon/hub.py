@@ -1,0 +1,241 @@
+"""Where everything meets: network events go to the mesh, and what the mesh asks for is done (`perform`).
+
+Nothing here yields: every action ends in a queue, so no two greenlets' actions interleave (contract 2). Not here:
+decisions (`gmesh.mesh`), start and stop (`daemon.py`), what an administrator asks for (`backend.py`).
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections import deque
+from collections.abc import Callable, Iterable
+from typing import Protocol
+
+import gevent
+import gevent.event
+
+from gmesh.daemon.snapshot import build_snapshot
+from gmesh.dataplane.contract import DataPlane, FrameForPeer
+from gmesh.errors import PeerError
+from gmesh.mesh.actions import (
+    Action,
+    CloseConnection,
+    ForgetFlow,
+    ForgetSendKey,
+    InstallReceiveKey,
+    InstallSendKey,
+    Log,
+    NodeDown,
+    NodeUp,
+    ProceedHandshake,
+    RoutesChanged,
+    SendLine,
+    SendProbe,
+    SetPath,
+    SubnetDown,
+    SubnetUp,
+)
+from gmesh.mesh.events import DataEvent
+from gmesh.mesh.mesh import Mesh
+from gmesh.mesh.settings import MeshSettings
+from gmesh.net.peer import PeerConnection
+from gmesh.proto.meta import PeerCredentials
+from gmesh.proto.meta_events import (
+    Active,
+    ControlRequested,
+    FrameReceived,
+    Identified,
+    LineRejected,
+    MetaEvent,
+    PongReceived,
+    RequestReceived,
+    Verified,
+)
+from gmesh.route.snapshot import RouteSettings
+
+LONGEST_NAP = 60.0
+
+
+class HubLog(Protocol):
+    """The daemon's log (`logging_setup.py`)."""
+
+    def write(self, level: int, debug: int, text: str, key: str = "") -> None: ...
+
+
+class ScriptEvents(Protocol):
+    """The script queue, as far as mesh events are concerned (`scripts.py`)."""
+
+    def mesh_event(self, event: NodeUp | NodeDown | SubnetUp | SubnetDown) -> None: ...
+
+
+class Hub:
+    """Implements `gmesh.net.contract.Hub` and owns the mesh."""
+
+    def __init__(
+        self,
+        settings: MeshSettings,
+        *,
+        route_settings: RouteSettings,
+        clock: Callable[[], float],
+        log: HubLog,
+        scripts: ScriptEvents,
+        lookup: Callable[[str], PeerCredentials],
+        plane: Callable[[Callable[[list[DataEvent | FrameForPeer]], None]], DataPlane],
+        lost: Callable[[str], None],
+    ) -> None:
+        self.settings = settings
+        self.route_settings = route_settings
+        self.peers: dict[int, PeerConnection] = {}
+        self._clock = clock
+        self._log = log
+        self._scripts = scripts
+        self._lookup = lookup
+        self._lost = lost
+        self._routes_dirty = gevent.event.Event()
+        self._timer_moved = gevent.event.Event()
+        self._sleeping_until = 0.0
+        self._queue: deque[Action] = deque()
+        self.plane = plane(self.data_events)
+        self.mesh = Mesh(settings, clock(), os.urandom, self.plane)
+        self._by_action: dict[type, Callable[..., object]] = {
+            SendLine: self._send_line,
+            ProceedHandshake: self._proceed,
+            CloseConnection: self._close,
+            RoutesChanged: lambda action: self._routes_dirty.set(),
+            InstallSendKey: lambda action: self.plane.install_send_key(action.node, action.key),
+            InstallReceiveKey: lambda action: self.plane.install_receive_key(action.node, action.key),
+            ForgetSendKey: lambda action: self.plane.forget_send_key(action.node),
+            ForgetFlow: lambda action: self.plane.forget_flow(action.node),
+            SetPath: self.plane.set_path,
+            SendProbe: self.plane.send_probe,
+            NodeUp: self._scripts.mesh_event,
+            NodeDown: self._scripts.mesh_event,
+            SubnetUp: self._scripts.mesh_event,
+            SubnetDown: self._scripts.mesh_event,
+            Log: lambda action: self._log.write(action.level, action.debug, action.text, action.key),
+        }
+
+    def perform(self, actions: Iterable[Action]) -> None:
+        """Do what the mesh asks for: at once, in order, without yielding.
+
+        Letting a handshake proceed may call back here; its actions then wait for those before them.
+        """
+        queue = self._queue
+        nested = bool(queue)
+        queue.extend(actions)
+        if nested or not queue:
+            return
+        while queue:
+            action = queue[0]
+            self._by_action[type(action)](action)
+            queue.popleft()
+        if self.mesh.next_timeout() < self._sleeping_until:
+            self._timer_moved.set()
+
+    def _send_line(self, action: SendLine) -> None:
+        peer = self.peers.get(action.connection)
+        if peer is not None:
+            peer.send_line(action.line, action.fact)
+
+    def _proceed(self, action: ProceedHandshake) -> None:
+        peer = self.peers.get(action.connection)
+        if peer is None:
+            return
+        try:
+            peer.proceed()
+        except PeerError as error:
+            peer.close(str(error))
+
+    def _close(self, action: CloseConnection) -> None:
+        peer = self.peers.get(action.connection)
+        if peer is not None:
+            peer.close(action.reason)
+
+    # What the network room reports
+
+    def credentials(self, name: str) -> PeerCredentials:
+        return self._lookup(name)
+
+    def opened(self, peer: PeerConnection) -> None:
+        self.peers[peer.id] = peer
+        self.perform(self.mesh.connection_opened(peer.id, peer.name, peer.outgoing, self._clock()))
+
+    def event(self, peer: PeerConnection, event: MetaEvent) -> None:
+        now = self._clock()
+        match event:
+            case RequestReceived(request, line):
+                self._log.write(logging.DEBUG, 4, f"Got {type(request).__name__} from {peer}: {line}")
+                self.perform(self.mesh.request_received(peer.id, request, line, now))
+            case FrameReceived(frame):
+                self.plane.frame_from_peer(peer.name, frame)
+            case Identified(name, _minor):
+                peer.name = name
+                self.perform(self.mesh.peer_identified(peer.id, name, now))
+            case Verified():
+                self.perform(self.mesh.peer_verified(peer.id, now))
+            case Active():
+                self.perform(self.mesh.peer_active(peer.id, event, peer.address, now))
+            case LineRejected(line, reason):
+                text = f"Ignoring a line from {peer}: {reason}: {line[:80]!r}"
+                self._log.write(logging.WARNING, 1, text, f"rejected {peer.name}")
+            case ControlRequested():
+                raise PeerError("control connections are served on the unix socket only")
+            case PongReceived():
+                pass
+
+    def closed(self, peer: PeerConnection, reason: str) -> None:
+        self.peers.pop(peer.id, None)
+        key = "" if peer.active else f"closed stranger {peer.name}"
+        self._log.write(logging.INFO, 1, f"Closing connection with {peer}: {reason}", key)
+        self.perform(self.mesh.connection_closed(peer.id, self._clock()))
+        if peer.name:
+            self._lost(peer.name)
+
+    def peer_of(self, node: str) -> PeerConnection | None:
+        """The active connection to a neighbour."""
+        found = self.mesh.registry.node(node)
+        if found is None or found.connection is None:
+            return None
+        return self.peers.get(found.connection)
+
+    # What the data plane reports
+
+    def data_events(self, events: list[DataEvent | FrameForPeer]) -> None:
+        """The data plane's upcall: once per batch."""
+        now = self._clock()
+        for event in events:
+            if isinstance(event, FrameForPeer):
+                peer = self.peer_of(event.node)
+                if peer is not None:
+                    peer.send_frame(event.frame)
+            else:
+                self.perform(self.mesh.data_event(event, now))
+
+    # Greenlets that the daemon spawns
+
+    def keep_time(self) -> None:
+        """Run the mesh's timers when they are due, for ever."""
+        while True:
+            now = self._clock()
+            due = self.mesh.next_timeout()
+            if due <= now:
+                self.perform(self.mesh.on_timeout(now))
+                gevent.sleep(0)
+                continue
+            self._sleeping_until = min(due, now + LONGEST_NAP)
+            self._timer_moved.clear()
+            self._timer_moved.wait(self._sleeping_until - now)
+            self._sleeping_until = 0.0
+
+    def keep_routes(self) -> None:
+        """Give the data plane a new snapshot after changes, for ever; a storm of changes takes a bounded share."""
+        while True:
+            self._routes_dirty.wait()
+            self._routes_dirty.clear()
+            began = self._clock()
+            self.install_routes()
+            gevent.sleep(4 * (self._clock() - began))
+
+    def install_routes(self) -> None:
+        self.plane.set_routes(build_snapshot(self.mesh.registry, self.settings.options, self.route_settings))
