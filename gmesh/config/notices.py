@@ -1,0 +1,68 @@
+"""What reading a configuration has to say: things to tell the administrator, and errors collected into one.
+
+Not here: logging. Whoever reads the configuration decides where notices go.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from enum import IntEnum
+
+from gmesh.errors import ConfigError
+
+MAX_SHOWN = 80
+
+
+def shown(text: str) -> str:
+    """Text from a file, fit for a message: no control characters, no broken UTF-8, of bounded length."""
+    if len(text) > MAX_SHOWN:
+        text = text[:MAX_SHOWN] + "..."
+    return text if text.isprintable() else repr(text)[1:-1]
+
+
+class Level(IntEnum):
+    """How loud a notice is; the numbers are those of the logging module (NOTICE between INFO and WARNING)."""
+
+    INFO = 20
+    NOTICE = 25
+    WARNING = 30
+    ERROR = 40
+
+
+@dataclass(frozen=True, slots=True)
+class Notice:
+    """Something about a file that does not stop the daemon. ``line`` is 0 and ``file`` empty where none applies."""
+
+    level: Level
+    text: str
+    file: str = ""
+    line: int = 0
+    key: str = ""
+
+    def __str__(self) -> str:
+        return str(ConfigError(self.text, self.file, self.line, self.key))
+
+    @classmethod
+    def from_error(cls, error: ConfigError, level: Level = Level.ERROR) -> Notice:
+        return cls(level, error.message, error.file, error.line, error.key)
+
+
+class ConfigErrors(ConfigError):
+    """Several errors at once, so that an administrator sees all of them; blamed on the place of the first."""
+
+    def __init__(self, errors: Sequence[ConfigError]) -> None:
+        first = errors[0]
+        super().__init__(first.message, first.file, first.line, first.key)
+        self.errors = tuple(errors)
+
+    def __str__(self) -> str:
+        return "\n".join(str(error) for error in self.errors)
+
+
+def raise_all(errors: Sequence[ConfigError]) -> None:
+    """Raise what was collected: nothing, the only error, or all in one."""
+    if len(errors) == 1:
+        raise errors[0]
+    if errors:
+        raise ConfigErrors(errors)
