@@ -82,7 +82,8 @@ class LogLimiter:
     def due(self, now: float) -> Iterator[Summary]:
         """Summaries of windows that have ended with lines withheld; each is given once.
 
-        Summaries spend from the same bucket, so that they cannot become the flood themselves; without a token they wait.
+        Summaries spend from the same bucket, so that they cannot become the flood themselves; without a token
+        they wait.
         """
         while self._windows:
             key, window = next(iter(self._windows.items()))

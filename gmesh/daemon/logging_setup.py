@@ -55,7 +55,7 @@ _REQUEST_DEBUG = 4
 
 
 def escape(text: str) -> str:
-    """``text`` with everything that could move a cursor or forge a line (controls, separators, direction marks) escaped."""
+    """``text`` with all that could move a cursor or forge a line (controls, separators, direction marks) escaped."""
     if text.isprintable():
         return text
     return "".join(char if char.isprintable() else char.encode("unicode_escape").decode() for char in text)
@@ -254,7 +254,7 @@ class DaemonLog(logging.Handler):
         return sink
 
     def add_file(self, path: str) -> bool:
-        """Log to a file. When it cannot be opened that is said on standard error, logging is off, and False returned."""
+        """Log to a file. If it cannot be opened, that is said on standard error, logging is off, and False returned."""
         try:
             self._sinks.append(FileSink(path, self.identity))
         except OSError as error:
@@ -312,12 +312,10 @@ class DaemonLog(logging.Handler):
         # What delivering a line causes is not a line: it would never end.
         if debug > self._threshold or self._delivering:
             return
-        key = getattr(record, "key", "")
-        if key:
-            text = _messages(record)[0]
-            if not self._limiter.admit(key, record.levelno, debug, text, self._clock()):
-                return
         self.tick()
+        key = getattr(record, "key", "")
+        if key and not self._limiter.admit(key, record.levelno, debug, _messages(record)[0], self._clock()):
+            return
         self._deliver(record, debug)
 
     def _deliver(self, record: logging.LogRecord, debug: int) -> None:
@@ -352,6 +350,9 @@ def log(debug: int, level: int, text: str, key: str = "", *, exception: BaseExce
 
     Lines with the same non-empty ``key`` are limited together. ``exception`` adds its traceback, a line each.
     """
+    handlers = _logger.handlers
+    if handlers and isinstance(handlers[0], DaemonLog) and not handlers[0].wants(debug):
+        return
     _logger.log(level, "%s", text, exc_info=exception, extra={"debug": debug, "key": key})
 
 

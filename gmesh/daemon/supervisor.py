@@ -58,8 +58,8 @@ class Supervisor:
         """Run ``function(*args)`` in a greenlet named ``name`` (kind, blank, particulars: ``reader alpha``).
 
         When it raises: logged and counted; then ``log``: that was all; ``restart``: it is called again with the same
-        arguments after a growing delay, for ever; ``fatal``: the daemon is asked to end. Returning ends it quietly, and so
-        does being killed.
+        arguments after a growing delay, for ever; ``fatal``: the daemon is asked to end. Returning ends it quietly,
+        and so does being killed.
         """
         greenlet = Greenlet(self._run, name, function, args, policy)
         self._greenlets[greenlet] = name
@@ -101,9 +101,10 @@ class Supervisor:
         log(1, logging.ERROR, f"Traceback of {name}:", key=f"traceback {kind}", exception=error)
 
     def kill_all(self, keep: Iterable[str] = (), timeout: float = 5.0) -> list[str]:
-        """Kill all greenlets but the caller's own and those whose kind is in ``keep``; wait for at most ``timeout`` seconds.
+        """Kill all greenlets but the caller's own and those whose kind is in ``keep``, and wait for their ends.
 
-        Nothing is restarted from now on. Returns the names of those that did not end in time.
+        ``timeout`` is in seconds. Nothing is restarted from now on. Returns the names of those that did not end
+        in time.
         """
         self._state = State.STOPPING
         kept = set(keep)
