@@ -53,10 +53,8 @@ def _bool(option: Option, text: str) -> bool:
 def _integer(option: Option, text: str) -> int:
     match = _INTEGER.match(text)
     if match is None:
-        raise BadText(
-            f"Integer expected for configuration variable {option.name}, not {shown(text)!r}; allowed: {option.allowed}",
-            form=True,
-        )
+        message = f"Integer expected for configuration variable {option.name}, not {shown(text)!r}"
+        raise BadText(f"{message}; allowed: {option.allowed}", form=True)
     number = int(match.group())
     if (option.minimum is not None and number < option.minimum) or (
         option.maximum is not None and number > option.maximum

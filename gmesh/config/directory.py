@@ -97,7 +97,7 @@ class Directory:
         return own_name(entries + [entry for document in documents for entry in document.entries], self.environ)
 
     def server(self) -> Server:
-        """Read everything that is ours. Raises ConfigError, or `ConfigErrors` for several, when no start is possible."""
+        """Read everything that is ours. Raises ConfigError (`ConfigErrors` for several) when no start is possible."""
         documents, errors = self.server_documents()
         notices = [notice for document in documents for notice in document.notices]
         entries = [override.entry for override in self.overrides if not override.node]

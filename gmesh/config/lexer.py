@@ -148,7 +148,7 @@ class _Reader:
         if self.open_block:
             self.notice(
                 Level.WARNING,
-                f"the block begun here by {shown(self.open_block[0])!r} has no END line: the rest of the file is not read",
+                f"the block begun here by {shown(self.open_block[0])!r} has no END line: the rest is not read",
                 self.open_line,
             )
         return Document(self.file, tuple(self.entries), tuple(self.blocks), tuple(self.errors), tuple(self.notices))

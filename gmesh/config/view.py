@@ -127,11 +127,10 @@ class OptionView:
         """Let a value that gmesh does not act on give way to the idle one, with a warning where it was asked for."""
         if legacy_defaults and option.default_legacy is not None and not self.is_set(option.name):
             self._values[option.name] = option.default_legacy
-        given = self.entries(option.name)
         idle = checks.convert(option, option.idle_value) if option.idle_value else None
         if option.effective is False:
             self._values[option.name] = idle
-        for entry in given:
+        for entry in self.entries(option.name):
             value = checks.convert(option, entry.value)
             if option.effective is True or value == idle or option.acts_on(str(value)):
                 continue
