@@ -10,11 +10,12 @@ import logging
 import os
 from collections import deque
 from collections.abc import Callable, Iterable
-from typing import Protocol
 
 import gevent
 import gevent.event
 
+from gmesh.daemon.logging_setup import log, log_action
+from gmesh.daemon.scripts import ScriptQueue
 from gmesh.daemon.snapshot import build_snapshot
 from gmesh.dataplane.contract import DataPlane, FrameForPeer
 from gmesh.errors import PeerError
@@ -57,18 +58,6 @@ from gmesh.route.snapshot import RouteSettings
 LONGEST_NAP = 60.0
 
 
-class HubLog(Protocol):
-    """The daemon's log (`logging_setup.py`)."""
-
-    def write(self, level: int, debug: int, text: str, key: str = "") -> None: ...
-
-
-class ScriptEvents(Protocol):
-    """The script queue, as far as mesh events are concerned (`scripts.py`)."""
-
-    def mesh_event(self, event: NodeUp | NodeDown | SubnetUp | SubnetDown) -> None: ...
-
-
 class Hub:
     """Implements `gmesh.net.contract.Hub` and owns the mesh."""
 
@@ -78,8 +67,7 @@ class Hub:
         *,
         route_settings: RouteSettings,
         clock: Callable[[], float],
-        log: HubLog,
-        scripts: ScriptEvents,
+        scripts: ScriptQueue,
         lookup: Callable[[str], PeerCredentials],
         plane: Callable[[Callable[[list[DataEvent | FrameForPeer]], None]], DataPlane],
         lost: Callable[[str], None],
@@ -88,8 +76,6 @@ class Hub:
         self.route_settings = route_settings
         self.peers: dict[int, PeerConnection] = {}
         self._clock = clock
-        self._log = log
-        self._scripts = scripts
         self._lookup = lookup
         self._lost = lost
         self._routes_dirty = gevent.event.Event()
@@ -109,11 +95,11 @@ class Hub:
             ForgetFlow: lambda action: self.plane.forget_flow(action.node),
             SetPath: self.plane.set_path,
             SendProbe: self.plane.send_probe,
-            NodeUp: self._scripts.mesh_event,
-            NodeDown: self._scripts.mesh_event,
-            SubnetUp: self._scripts.mesh_event,
-            SubnetDown: self._scripts.mesh_event,
-            Log: lambda action: self._log.write(action.level, action.debug, action.text, action.key),
+            NodeUp: scripts.node,
+            NodeDown: scripts.node,
+            SubnetUp: scripts.subnet,
+            SubnetDown: scripts.subnet,
+            Log: log_action,
         }
 
     def perform(self, actions: Iterable[Action]) -> None:
@@ -165,7 +151,7 @@ class Hub:
         now = self._clock()
         match event:
             case RequestReceived(request, line):
-                self._log.write(logging.DEBUG, 4, f"Got {type(request).__name__} from {peer}: {line}")
+                log(4, logging.DEBUG, f"Got {type(request).__name__} from {peer}: {line}")
                 self.perform(self.mesh.request_received(peer.id, request, line, now))
             case FrameReceived(frame):
                 self.plane.frame_from_peer(peer.name, frame)
@@ -178,7 +164,7 @@ class Hub:
                 self.perform(self.mesh.peer_active(peer.id, event, peer.address, now))
             case LineRejected(line, reason):
                 text = f"Ignoring a line from {peer}: {reason}: {line[:80]!r}"
-                self._log.write(logging.WARNING, 1, text, f"rejected {peer.name}")
+                log(1, logging.WARNING, text, f"rejected {peer.name}")
             case ControlRequested():
                 raise PeerError("control connections are served on the unix socket only")
             case PongReceived():
@@ -187,7 +173,7 @@ class Hub:
     def closed(self, peer: PeerConnection, reason: str) -> None:
         self.peers.pop(peer.id, None)
         key = "" if peer.active else f"closed stranger {peer.name}"
-        self._log.write(logging.INFO, 1, f"Closing connection with {peer}: {reason}", key)
+        log(1, logging.INFO, f"Closing connection with {peer}: {reason}", key)
         self.perform(self.mesh.connection_closed(peer.id, self._clock()))
         if peer.name:
             self._lost(peer.name)

@@ -13,7 +13,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from gmesh.daemon.hub import HubLog
+from gmesh.daemon.logging_setup import NOTICE, log
 from gmesh.dataplane.udp_sockets import UdpOptions, open_udp
 from gmesh.errors import ConfigError, GmeshError
 from gmesh.net.listener import open_tcp
@@ -49,22 +49,22 @@ class SocketOptions:
     udp: UdpOptions
 
 
-def open_sockets(options: SocketOptions, log: HubLog) -> list[SocketPair]:
+def open_sockets(options: SocketOptions) -> list[SocketPair]:
     """Bind everything that can be bound. Raises ConfigError where nothing could."""
     pairs: list[SocketPair] = []
     port = options.port
     for host, own_port in options.addresses or [("*", None)]:
-        for address in _resolve_any(host, own_port or port, options.family, log):
+        for address in _resolve_any(host, own_port or port, options.family):
             if len(pairs) == MAX_SOCKETS:
                 raise ConfigError(f"Too many listening sockets: at most {MAX_SOCKETS}")
             try:
                 pair = _open_pair(address, options.udp)
             except OSError as error:
                 text = f"Can't bind to {address}: {error.strerror or os.strerror(error.errno or 0)}"
-                log.write(logging.ERROR, 0, text)
+                log(0, logging.ERROR, text)
                 continue
             pairs.append(pair)
-            log.write(logging.INFO, 1, f"Listening on {pair.address}")
+            log(1, NOTICE, f"Listening on {pair.address}")
             if port == "0":
                 # All sockets share the port that the system chose for the first (behaviours, Network).
                 port = pair.address.port
@@ -73,7 +73,7 @@ def open_sockets(options: SocketOptions, log: HubLog) -> list[SocketPair]:
     return pairs
 
 
-def _resolve_any(host: str, port: str, family: int, log: HubLog) -> list[Address]:
+def _resolve_any(host: str, port: str, family: int) -> list[Address]:
     if host == "*":
         hosts = {std_socket.AF_INET: ["0.0.0.0"], std_socket.AF_INET6: ["::"]}.get(family, ["0.0.0.0", "::"])
         port_number = port if port.isdigit() else str(std_socket.getservbyname(port))
@@ -81,7 +81,7 @@ def _resolve_any(host: str, port: str, family: int, log: HubLog) -> list[Address
     try:
         found = [Address.from_sockaddr(sockaddr) for _family, sockaddr in resolve(host, port, family)]
     except GmeshError as error:
-        log.write(logging.ERROR, 0, f"Can't listen on {host}: {error}")
+        log(0, logging.ERROR, f"Can't listen on {host}: {error}")
         return []
     return list(dict.fromkeys(found))
 

@@ -1,0 +1,178 @@
+"""From the configuration directory to what the other rooms are given: mesh and route settings, sockets, credentials.
+
+Not here: reading files (`gmesh.config`), and what a changed value leads to (`reload.py`).
+"""
+
+from __future__ import annotations
+
+import socket as std_socket
+from dataclasses import dataclass
+
+from gmesh.config.directory import Directory
+from gmesh.config.host import Host
+from gmesh.config.server import Server
+from gmesh.crypto.nids import cipher_by_name, digest_by_name
+from gmesh.crypto.rsa import RsaPublicKey
+from gmesh.daemon.listening import SocketOptions
+from gmesh.dataplane.udp_sockets import UdpOptions
+from gmesh.errors import ConfigError, GmeshError, KeyFileError, PeerError
+from gmesh.mesh.settings import MeshSettings, PacketAlgorithms
+from gmesh.proto.meta import PeerCredentials
+from gmesh.route.snapshot import RouteSettings
+from gmesh.values import (
+    MTU,
+    OPTION_CLAMP_MSS,
+    OPTION_INDIRECT,
+    OPTION_PMTU,
+    OPTION_TCPONLY,
+)
+
+FAMILIES = {"any": std_socket.AF_UNSPEC, "ipv4": std_socket.AF_INET, "ipv6": std_socket.AF_INET6}
+
+
+def option_bits(server: Server) -> int:
+    """Our own flags (meta-legacy 6)."""
+    bits = 0
+    if server.get_bool("IndirectData"):
+        bits |= OPTION_INDIRECT
+    if server.get_bool("TCPOnly"):
+        bits |= OPTION_TCPONLY | OPTION_INDIRECT
+    if server.get_bool("PMTUDiscovery"):
+        bits |= OPTION_PMTU
+    if server.get_bool("ClampMSS"):
+        bits |= OPTION_CLAMP_MSS
+    return bits
+
+
+def mesh_settings(server: Server, port: str) -> MeshSettings:
+    """``port`` is the one we really listen on. Raises ConfigError for algorithms that do not exist here."""
+    return MeshSettings(
+        name=server.name,
+        port=port,
+        options=option_bits(server),
+        subnets=frozenset(server.subnets),
+        ping_interval=float(server.get_int("PingInterval")),
+        ping_timeout=float(server.get_int("PingTimeout")),
+        key_expire=float(server.get_int("KeyExpire")),
+        algorithms=packet_algorithms(server),
+        mtu_limit=min(server.get_int("PMTU") or MTU, MTU),
+        peer_mtu_limits=peer_mtu_limits(server.directory),
+    )
+
+
+def packet_algorithms(server: Server) -> PacketAlgorithms:
+    """The algorithms for keys that we make. Raises ConfigError naming the option."""
+    cipher = cipher_by_name(server.get_str("Cipher"))
+    digest = digest_by_name(server.get_str("Digest"))
+    if cipher is None:
+        raise ConfigError("Unrecognized cipher type!", key="Cipher")
+    if digest is None:
+        raise ConfigError("Unrecognized digest type!", key="Digest")
+    mac_length = min(server.get_int("MACLength"), digest.size)
+    return PacketAlgorithms(cipher.nid, digest.nid, mac_length, server.get_int("Compression"))
+
+
+def peer_mtu_limits(directory: Directory) -> dict[str, int]:
+    """PMTU of the host files that set one."""
+    limits = {}
+    for name in directory.host_names():
+        try:
+            pmtu = directory.host(name).pmtu
+        except ConfigError:
+            continue
+        if pmtu is not None:
+            limits[name] = pmtu
+    return limits
+
+
+def route_settings(server: Server, *, tap: bool) -> RouteSettings:
+    """The options that shape what happens to a frame."""
+    return RouteSettings(
+        mode=server.get_str("Mode"),
+        forwarding=server.get_str("Forwarding"),
+        broadcast="mst" if server.get_str("Broadcast") == "yes" else server.get_str("Broadcast"),
+        direct_only=server.get_bool("DirectOnly"),
+        decrement_ttl=server.get_bool("DecrementTTL"),
+        priority_inheritance=server.get_bool("PriorityInheritance"),
+        tunnel_server=server.get_bool("TunnelServer"),
+        tap=tap,
+    )
+
+
+def socket_options(server: Server) -> SocketOptions:
+    """What to listen on."""
+    addresses: list[tuple[str, str | None]] = []
+    for text in [*server.get_list("BindToAddress"), *server.get_list("ListenAddress")]:
+        words = text.split()
+        addresses.append((words[0], words[1] if len(words) > 1 else None))
+    return SocketOptions(
+        addresses=addresses,
+        port=server.get_str("Port") or "655",
+        family=FAMILIES[server.get_str("AddressFamily")],
+        udp=UdpOptions(
+            receive_buffer=server.get_int("UDPRcvBuf"),
+            send_buffer=server.get_int("UDPSndBuf"),
+            mark=server.get_int("FWMark"),
+            interface=server.get_str("BindToInterface"),
+        ),
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class HostFingerprint:
+    """What of a host file matters to a connection that stands: if it changes, the connection has to be made anew."""
+
+    public_key: RsaPublicKey
+    indirect_data: bool | None
+    tcp_only: bool | None
+    clamp_mss: bool | None
+    weight: int | None
+
+
+def fingerprint(directory: Directory, name: str) -> HostFingerprint | None:
+    """None where the file, or the key in it, is gone."""
+    try:
+        host = directory.host(name)
+        key = host.rsa_public_key()
+    except (ConfigError, KeyFileError):
+        return None
+    return HostFingerprint(key, host.indirect_data, host.tcp_only, host.clamp_mss, host.weight)
+
+
+def credentials(directory: Directory, name: str, own_options: int) -> PeerCredentials:
+    """What the handshake needs to know of a peer. Raises PeerError with the reason and what to do."""
+    if not directory.host_exists(name):
+        raise PeerError(f"unknown identity ({name}): there is no host file for it in {directory.hosts}")
+    try:
+        host = directory.host(name)
+        key = host.rsa_public_key()
+    except (ConfigError, KeyFileError) as error:
+        raise PeerError(f"{name} cannot be let in: {error}") from None
+    return PeerCredentials(
+        public_key=key,
+        options=connection_options(host, own_options),
+        weight=host.weight,
+        clamp_mss=host.clamp_mss,
+    )
+
+
+def connection_options(host: Host, own: int) -> int:
+    """The bits for the ACK to one peer (meta-legacy 6)."""
+    options = own
+    if host.indirect_data:
+        options |= OPTION_INDIRECT
+    if host.tcp_only:
+        options |= OPTION_TCPONLY | OPTION_INDIRECT
+    if options & OPTION_TCPONLY:
+        options &= ~OPTION_PMTU
+    if host.clamp_mss is not None:
+        options = options | OPTION_CLAMP_MSS if host.clamp_mss else options & ~OPTION_CLAMP_MSS
+    return options
+
+
+def dial_candidates(directory: Directory, name: str) -> list[tuple[str, str]]:
+    """(host, port) of the Address lines in file order (meta-legacy 10). Raises GmeshError where nothing can be read."""
+    if not directory.host_exists(name):
+        raise GmeshError(f"there is no host file {directory.host_file(name)}")
+    host = directory.host(name)
+    return [(address.host, address.port or host.port) for address in host.addresses]
