@@ -1,0 +1,65 @@
+"""Probe frames: EtherType 0, of chosen length, with which paths are tried and measured (data-legacy 8).
+
+Not here: when probes are sent and what their answers mean.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from enum import IntEnum
+
+from gmesh.values import ETHERNET_HEADER, MTU
+
+SHORT_REPLY_LENGTH = 18
+_COMPRESSION_SLACK = MTU // 64 + 20
+
+
+class ProbeKind(IntEnum):
+    """Byte 0 of a probe."""
+
+    REQUEST = 0
+    REPLY = 1
+    SHORT_REPLY = 2
+
+
+@dataclass(frozen=True, slots=True)
+class Probe:
+    """``length`` is what the probe proves: its own bytes, or in a short reply those of the request it answers."""
+
+    kind: ProbeKind
+    length: int
+
+
+def is_probe(frame: bytes) -> bool:
+    """Whether the frame's EtherType is 0."""
+    return frame[12:ETHERNET_HEADER] == b"\0\0"
+
+
+def make_request(length: int, entropy: Callable[[int], bytes]) -> bytes:
+    """A request of ``length`` bytes (14 to 1518): zeros up to the EtherType, then random ones."""
+    if not ETHERNET_HEADER <= length <= MTU:
+        raise ValueError(f"a probe of {length} bytes is no frame")
+    return bytes(ETHERNET_HEADER) + entropy(length - ETHERNET_HEADER)
+
+
+def make_reply(request: bytes) -> bytes:
+    """The answer to a request: the same bytes as a reply, because only the full length proves the path."""
+    return bytes((ProbeKind.REPLY,)) + request[1:]
+
+
+def parse(frame: bytes) -> Probe | None:
+    """Read a probe frame; None where it is none or of a kind that nobody defined."""
+    if len(frame) < ETHERNET_HEADER or not is_probe(frame) or frame[0] > ProbeKind.SHORT_REPLY:
+        return None
+    kind = ProbeKind(frame[0])
+    length = int.from_bytes(frame[1:3], "big") if kind is ProbeKind.SHORT_REPLY else len(frame)
+    return Probe(kind, length)
+
+
+def proved_length(payload: int, compression: int) -> int:
+    """The frame length that an answer proves which was ``payload`` bytes long on the wire (data-legacy 8.3).
+
+    Random bytes grow a little when they are compressed, so with compression a fixed slack is taken off.
+    """
+    return payload if compression == 0 else max(0, payload - _COMPRESSION_SLACK)
