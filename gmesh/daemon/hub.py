@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterable
 import gevent
 import gevent.event
 
-from gmesh.daemon.logging_setup import log, log_action
+from gmesh.daemon.logging_setup import log
 from gmesh.daemon.scripts import ScriptQueue
 from gmesh.daemon.snapshot import build_snapshot
 from gmesh.dataplane.contract import DataPlane, FrameForPeer
@@ -95,11 +95,11 @@ class Hub:
             ForgetFlow: lambda action: self.plane.forget_flow(action.node),
             SetPath: self.plane.set_path,
             SendProbe: self.plane.send_probe,
-            NodeUp: scripts.node,
-            NodeDown: scripts.node,
-            SubnetUp: scripts.subnet,
-            SubnetDown: scripts.subnet,
-            Log: log_action,
+            NodeUp: scripts.mesh_event,
+            NodeDown: scripts.mesh_event,
+            SubnetUp: scripts.mesh_event,
+            SubnetDown: scripts.mesh_event,
+            Log: lambda action: log(action.debug, action.level, action.text, action.key),
         }
 
     def perform(self, actions: Iterable[Action]) -> None:

@@ -1,0 +1,119 @@
+"""The outgoing connections: one dialer per node that we keep a connection to.
+
+Not here: the round of addresses and the waiting (`gmesh.net.dialer`), which nodes those are (configuration, control).
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any
+
+import gevent
+
+from gmesh.config.directory import Directory
+from gmesh.daemon.configuration import dial_candidates
+from gmesh.daemon.hub import Hub
+from gmesh.daemon.listening import SocketPair
+from gmesh.daemon.logging_setup import log
+from gmesh.daemon.supervisor import Supervisor
+from gmesh.dataplane.udp_sockets import UdpOptions
+from gmesh.errors import ConfigError, GmeshError
+from gmesh.net.backoff import Backoff
+from gmesh.net.dialer import Dialer
+from gmesh.net.peer import PeerConnection
+from gmesh.values import Address
+
+MAX_EDGE_ADDRESSES = 8
+"""How many addresses that the mesh has seen a node at are tried after those of its host file."""
+
+
+class Outgoing:
+    """Implements `gmesh.net.dialer.DialerHost`; ``connection`` makes the peer object for a connected socket."""
+
+    def __init__(
+        self,
+        *,
+        directory: Directory,
+        hub: Hub,
+        pairs: Sequence[SocketPair],
+        udp_options: UdpOptions,
+        connection: Callable[[Any, Address, str], PeerConnection],
+        supervisor: Supervisor,
+        clock: Callable[[], float],
+        timeouts: tuple[float, float, float],
+        family: int,
+    ) -> None:
+        """``timeouts`` are MinTimeout, MaxTimeout and PingTimeout in seconds."""
+        self.directory = directory
+        self.timeouts = timeouts
+        self.family = family
+        self._hub = hub
+        self._pairs = pairs
+        self._udp_options = udp_options
+        self._connection = connection
+        self._supervisor = supervisor
+        self._clock = clock
+        self._dialers: dict[str, tuple[Dialer, gevent.Greenlet]] = {}
+
+    def keep(self, names: Iterable[str]) -> tuple[list[str], list[str]]:
+        """Have a dialer for each of these nodes and for no others; returns the names added and removed."""
+        wanted = list(dict.fromkeys(names))
+        added = [name for name in wanted if name not in self._dialers]
+        removed = [name for name in self._dialers if name not in wanted]
+        for name in removed:
+            dialer, greenlet = self._dialers.pop(name)
+            dialer.hang_up("it is no longer in the configuration")
+            greenlet.kill(block=False)
+        for name in added:
+            self._add(name)
+        return added, removed
+
+    def _add(self, name: str) -> None:
+        minimum, maximum, connect = self.timeouts
+        dialer = Dialer(
+            name,
+            self,
+            backoff=Backoff(minimum, maximum),
+            connect_timeout=connect,
+            family=self.family,
+            clock=self._clock,
+        )
+        self._dialers[name] = (dialer, self._supervisor.spawn(f"dialer {name}", dialer.run, policy="restart"))
+
+    def nudge(self, name: str | None = None) -> None:
+        """Try now: one node whose connection was lost, or all."""
+        for each, (dialer, _greenlet) in self._dialers.items():
+            if name is None or name == each:
+                dialer.nudge()
+
+    # What dialers ask for
+
+    def candidates(self, name: str) -> Sequence[tuple[str, str]]:
+        try:
+            found = dial_candidates(self.directory, name)
+        except ConfigError as error:
+            raise GmeshError(str(error)) from None
+        node = self._hub.mesh.registry.node(name)
+        if node is not None:
+            seen = [edge.address for edge in self._hub.mesh.registry.incoming(node) if edge.address.endpoint]
+            found += [(address.host, address.port) for address in seen[:MAX_EDGE_ADDRESSES]]
+        if not found:
+            raise GmeshError(f"add an Address line to {self.directory.host_file(name)}")
+        return list(dict.fromkeys(found))
+
+    def connected(self, name: str) -> bool:
+        return self._hub.peer_of(name) is not None
+
+    def prepare(self, sock: Any, family: int) -> None:
+        self._udp_options.prepare(sock)
+        ours = [pair for pair in self._pairs if pair.family == family]
+        # With exactly one socket of the family its address is the source, as tinc does (meta-legacy 10).
+        if len(ours) == 1 and not ours[0].wildcard:
+            sock.bind((ours[0].address.host, 0))
+
+    def connection(self, sock: Any, address: Address, name: str) -> PeerConnection:
+        return self._connection(sock, address, name)
+
+    def log(self, debug: int, text: str, key: str = "") -> None:
+        log(debug, logging.INFO if debug else logging.ERROR, text, key)
