@@ -6,7 +6,7 @@ connections (`connections.py`). Everyone but the facade reads it only.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, KeysView
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from enum import Enum, auto
 
@@ -71,8 +71,8 @@ class Node:
     """A name, what it announced, and what the last graph run found (topology 8).
 
     ``options`` are those of the last edge on the path, 0 while unreachable. ``next_hop`` and ``via`` are None while
-    unreachable; both are ourselves for ourselves. ``distance`` counts edges, -1 while unreachable. ``path_address`` is
-    the numeric address of the edge that reached it, None where that edge has none. ``connection`` is the id of the
+    unreachable; both are ourselves for ourselves. ``distance`` counts edges, -1 while unreachable. ``path_edge`` is the
+    last edge of the path; it stays what it was when the node becomes unreachable. ``connection`` is the id of the
     active meta connection to it. ``last_change`` is when it last became reachable or unreachable.
     """
 
@@ -84,13 +84,19 @@ class Node:
     next_hop: Node | None = None
     via: Node | None = None
     distance: int = -1
-    path_address: Address | None = None
+    path_edge: Edge | None = None
     connection: int | None = None
     edges: dict[str, Edge] = field(default_factory=dict)
     """Outgoing edges by the target's name."""
     pointed_at_by: dict[str, Node] = field(default_factory=dict)
     """Nodes with an edge to this one, by name."""
     subnets: set[Subnet] = field(default_factory=set)
+
+    @property
+    def path_address(self) -> Address | None:
+        """The address in the edge that reached it, None where that is nothing to send to."""
+        address = None if self.path_edge is None else self.path_edge.address
+        return address if address is not None and address.endpoint is not None else None
 
     def __repr__(self) -> str:
         return f"Node({self.name})"
@@ -137,10 +143,6 @@ class Registry:
         """Every edge, in no order."""
         return (edge for node in self.nodes.values() for edge in node.edges.values())
 
-    def edge_names(self, node: Node) -> KeysView[str]:
-        """Names of the nodes to which ``node`` has an edge."""
-        return node.edges.keys()
-
     def subnet_table(self) -> tuple[tuple[Subnet, str], ...]:
         """Every (subnet, owner) in matching order (topology 5.1). Kept until a subnet changes."""
         if self._subnet_table is None:
@@ -174,7 +176,7 @@ class Registry:
         return node
 
     def put_edge(
-        self, source: Node, target: Node, address: Address, options: int, weight: int, local: Address | None
+        self, source: Node, target: Node, *, address: Address, options: int, weight: int, local: Address | None = None
     ) -> Edge:
         """Add the edge, or set the values of the one that is there."""
         edge = source.edges.get(target.name)
@@ -204,9 +206,13 @@ class Registry:
             self._subnet_table = None
 
     def remove_node(self, node: Node) -> None:
-        """Forget a node that has neither edges (in either direction), subnets nor a connection."""
-        assert not node.edges and not node.pointed_at_by and not node.subnets and node is not self.me
+        """Forget a node for which `is_bare` holds, and which is not ourselves."""
         del self.nodes[node.name]
+
+    @staticmethod
+    def is_bare(node: Node) -> bool:
+        """Whether nothing but its name is left of ``node``."""
+        return not (node.edges or node.pointed_at_by or node.subnets or node.connection is not None)
 
     # Bounds
 

@@ -1,0 +1,84 @@
+"""The life of meta connections as the mesh sees them, and which of two handshakes with one node goes first.
+
+tinc lets the last of several connections win and has no tie break (meta-legacy 8), so that two daemons which connect to
+each other at once may each close what the other keeps. Here a verified handshake waits for a rival in the opposite
+direction whose initiator has the smaller name. Stock peers need not know of it: they see a handshake that takes a
+little longer. Not here: edges and gossip (`mesh.py`).
+"""
+
+from __future__ import annotations
+
+from gmesh.errors import GmeshError
+from gmesh.mesh.actions import Action, CloseConnection, ProceedHandshake
+from gmesh.mesh.registry import Connection, ConnectionState, Registry
+
+_MOVES: dict[ConnectionState, frozenset[ConnectionState]] = {
+    ConnectionState.OPENED: frozenset({ConnectionState.IDENTIFIED}),
+    ConnectionState.IDENTIFIED: frozenset({ConnectionState.WAITING, ConnectionState.PROCEEDING}),
+    ConnectionState.WAITING: frozenset({ConnectionState.PROCEEDING}),
+    ConnectionState.PROCEEDING: frozenset({ConnectionState.ACTIVE}),
+    ConnectionState.ACTIVE: frozenset(),
+}
+
+
+def move(connection: Connection, state: ConnectionState) -> None:
+    """Change the state. Raises GmeshError for a step that the protocol objects should have made impossible."""
+    if state not in _MOVES[connection.state]:
+        raise GmeshError(f"connection {connection.id} cannot go from {connection.state.name} to {state.name}")
+    connection.state = state
+
+
+class Handshakes:
+    """Decides at Verified. All methods return actions; a closed connection is forgotten at once."""
+
+    def __init__(self, registry: Registry) -> None:
+        self._registry = registry
+
+    def verified(self, connection: Connection) -> list[Action]:
+        """Proceed, wait for a rival, or close because the node got connected meanwhile."""
+        node = self._registry.node(connection.name)
+        current = None if node is None else self._registry.connection_to(node)
+        if current is not None and connection.opened_at < current.active_since:
+            return [self.close(connection, f"{connection.name} is already connected")]
+        if any(self._goes_first(rival, connection) for rival in self._rivals(connection)):
+            if connection.state is not ConnectionState.WAITING:
+                move(connection, ConnectionState.WAITING)
+            return []
+        move(connection, ConnectionState.PROCEEDING)
+        return [ProceedHandshake(connection.id)]
+
+    def activated(self, connection: Connection) -> list[Action]:
+        """``connection`` became active: nobody has to wait for it any longer, nor to go on."""
+        return [
+            self.close(rival, f"{connection.name} is already connected")
+            for rival in self._rivals(connection)
+            if rival.state is ConnectionState.WAITING
+        ]
+
+    def ended(self, connection: Connection) -> list[Action]:
+        """``connection`` was closed: those that waited for it are decided anew."""
+        actions: list[Action] = []
+        for rival in self._rivals(connection):
+            if rival.state is ConnectionState.WAITING:
+                actions += self.verified(rival)
+        return actions
+
+    def close(self, connection: Connection, reason: str) -> CloseConnection:
+        self._registry.connections.pop(connection.id, None)
+        return CloseConnection(connection.id, reason)
+
+    def _rivals(self, connection: Connection) -> list[Connection]:
+        """Unfinished handshakes with the same node in the opposite direction, except those that have no answer yet."""
+        return [
+            other
+            for other in self._registry.connections.values()
+            if other.name == connection.name
+            and other.outgoing != connection.outgoing
+            and other.state not in {ConnectionState.OPENED, ConnectionState.ACTIVE}
+        ]
+
+    def _goes_first(self, rival: Connection, connection: Connection) -> bool:
+        return self._initiator(rival) < self._initiator(connection)
+
+    def _initiator(self, connection: Connection) -> str:
+        return self._registry.me.name if connection.outgoing else connection.name

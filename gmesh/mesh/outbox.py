@@ -1,0 +1,137 @@
+"""What waits to be sent on one meta connection (contract 4): bounded by the graph, not by the length of a storm.
+
+Holds plain text and frames; encryption and sockets are the connection's. Not here: PING and PONG, which overtake.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Hashable
+
+MAX_PLAIN_LINES = 1000
+"""The most waiting lines without a fact; above it the oldest of them goes."""
+PACKET_NUMBER = 17
+_REMOVALS = (b"11 ", b"13 ")
+"""DEL_SUBNET and DEL_EDGE."""
+
+
+class Outbox:
+    """An ordered queue of lines, in which a later line about a fact takes the place of a waiting one.
+
+    The order of everything else is kept, and what was sent behind an ADD stays behind one: a removal is appended, never
+    put in the place of the addition before it, because a key request waiting in between would then arrive from a node
+    that the peer no longer reaches, which crashes stock daemons. So at most two lines of one fact wait: the addition
+    and a later removal, or a removal and a later addition.
+
+    ``max_bytes`` is MaxOutputBufferSize; it bounds frames only.
+    """
+
+    def __init__(self, max_bytes: int) -> None:
+        self.max_bytes = max_bytes
+        self.bytes = 0
+        """Bytes that wait, framing included."""
+        self.dropped_frames = 0
+        self.dropped_lines = 0
+        self._entries: OrderedDict[int, tuple[bytes, Hashable]] = OrderedDict()
+        self._by_fact: dict[Hashable, list[int]] = {}
+        self._plain: OrderedDict[int, None] = OrderedDict()
+        self._next = 0
+
+    def __len__(self) -> int:
+        """Entries that wait, lines and frames."""
+        return len(self._entries)
+
+    @property
+    def waiting_lines(self) -> int:
+        """Lines with a fact that wait, plus those without."""
+        return len(self._plain) + sum(len(places) for places in self._by_fact.values())
+
+    def put_line(self, line: str, fact: Hashable = None) -> None:
+        """Queue a request line (no newline). Text is never refused."""
+        data = line.encode("ascii", "replace") + b"\n"
+        if fact is None:
+            if len(self._plain) >= MAX_PLAIN_LINES:
+                self._remove(next(iter(self._plain)))
+                self.dropped_lines += 1
+            self._plain[self._append(data, None)] = None
+            return
+        places = self._by_fact.setdefault(fact, [])
+        if not places:
+            places.append(self._append(data, fact))
+            return
+        removal = _is_removal(data)
+        if len(places) == 2 and removal == self._is_removal_at(places[0]):
+            if not removal:
+                # Addition, removal, addition: the newest addition in the place of the first says it all.
+                self._remove(places.pop())
+                self._replace(places[0], data)
+                return
+            # Removal, addition, removal: the addition moves up, so that what followed it still does.
+            self._replace(places[0], self._entries[places[1]][0])
+            self._remove(places.pop())
+            places.append(self._append(data, fact))
+        elif removal == self._is_removal_at(places[-1]):
+            self._replace(places[-1], data)
+        else:
+            places.append(self._append(data, fact))
+
+    def put_frame(self, frame: bytes, chance: float) -> bool:
+        """Queue a PACKET, unless random early drop has it (meta-legacy 11): False then.
+
+        ``chance`` is a fresh random value in [0, 1).
+        """
+        half = self.max_bytes / 2
+        if self.bytes > half and (self.bytes - half) > chance * half:
+            self.dropped_frames += 1
+            return False
+        self._append(b"%d %d\n" % (PACKET_NUMBER, len(frame)) + frame, None)
+        return True
+
+    def take(self, limit: int) -> bytes:
+        """The next whole entries, together at most ``limit`` bytes; a single larger one comes alone."""
+        taken: list[bytes] = []
+        size = 0
+        while self._entries:
+            place, (data, fact) = next(iter(self._entries.items()))
+            if taken and size + len(data) > limit:
+                break
+            taken.append(data)
+            size += len(data)
+            self._remove(place)
+            if fact is not None:
+                places = self._by_fact[fact]
+                places.remove(place)
+                if not places:
+                    del self._by_fact[fact]
+        return b"".join(taken)
+
+    def clear(self) -> None:
+        """Forget everything that waits."""
+        self._entries.clear()
+        self._by_fact.clear()
+        self._plain.clear()
+        self.bytes = 0
+
+    def _append(self, data: bytes, fact: Hashable) -> int:
+        place = self._next
+        self._next += 1
+        self._entries[place] = (data, fact)
+        self.bytes += len(data)
+        return place
+
+    def _replace(self, place: int, data: bytes) -> None:
+        old, fact = self._entries[place]
+        self._entries[place] = (data, fact)
+        self.bytes += len(data) - len(old)
+
+    def _remove(self, place: int) -> None:
+        data, _ = self._entries.pop(place)
+        self._plain.pop(place, None)
+        self.bytes -= len(data)
+
+    def _is_removal_at(self, place: int) -> bool:
+        return _is_removal(self._entries[place][0])
+
+
+def _is_removal(data: bytes) -> bool:
+    return data.startswith(_REMOVALS)
