@@ -1,0 +1,105 @@
+"""What a changed configuration leads to: exactly what changed, and nothing else (requirements 8 and 21).
+
+Not here: reading it (`gmesh.config`), and who asked for the reload.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+
+from gmesh.config.server import Server
+from gmesh.config.settings import all_options
+from gmesh.daemon.configuration import HostFingerprint, fingerprint, mesh_settings, route_settings
+from gmesh.daemon.hub import Hub
+from gmesh.daemon.logging_setup import NOTICE, log
+from gmesh.daemon.outgoing import Outgoing
+from gmesh.errors import ConfigError
+
+
+@dataclass(slots=True)
+class Reloader:
+    """Holds what is in force, so that the next reload knows what differs.
+
+    ``fingerprints`` is what the host files of connected peers said when they were let in.
+    """
+
+    server: Server
+    hub: Hub
+    outgoing: Outgoing
+    fingerprints: dict[str, HostFingerprint | None]
+    clock: Callable[[], float]
+
+    def reload(self) -> bool:
+        """Read everything anew. False, with the reasons in the log, when it is wrong: then nothing has changed."""
+        try:
+            server = self.server.directory.server()
+            if server.name != self.server.name:
+                raise ConfigError(
+                    f"Name changed from {self.server.name} to {server.name}: restart to use it", key="Name"
+                )
+            settings = mesh_settings(server, self.hub.settings.port)
+        except ConfigError as error:
+            for line in str(error).splitlines():
+                log(0, logging.ERROR, line)
+            log(0, logging.ERROR, "Unable to reread the configuration: the old one stays in force")
+            return False
+        log_notices(server)
+        self._say_what_needs_a_restart(server)
+        previous, self.server = self.server, server
+        if settings != self.hub.settings:
+            # These change with a restart only, which `_say_what_needs_a_restart` has just said.
+            old = self.hub.settings
+            settings = replace(
+                settings, algorithms=old.algorithms, ping_interval=old.ping_interval, ping_timeout=old.ping_timeout
+            )
+            self.hub.settings = settings
+            self.hub.perform(self.hub.mesh.set_settings(settings, self.clock()))
+        self.hub.route_settings = route_settings(server, tap=self.hub.route_settings.tap)
+        self.hub.install_routes()
+        self.outgoing.timeouts = (
+            float(server.get_int("MinTimeout")),
+            float(server.get_int("MaxTimeout")),
+            settings.ping_timeout,
+        )
+        added, removed = self.outgoing.keep(server.connect_to)
+        changed = self._close_changed()
+        self.outgoing.nudge()
+        _report(previous, server, added, removed, changed)
+        return True
+
+    def _close_changed(self) -> list[str]:
+        """Close connections to nodes whose keys or connection options in hosts/ are not what they were."""
+        changed = []
+        for peer in list(self.hub.peers.values()):
+            if peer.active and fingerprint(self.server.directory, peer.name) != self.fingerprints.get(peer.name):
+                changed.append(peer.name)
+                peer.close(f"Host config file of {peer.name} has been changed")
+        return changed
+
+    def _say_what_needs_a_restart(self, server: Server) -> None:
+        for option in all_options().values():
+            if option.reloadable or option.name in {"Name", "Subnet", "Address"}:
+                continue
+            old = [entry.value for entry in self.server.entries(option.name)]
+            new = [entry.value for entry in server.entries(option.name)]
+            if old != new:
+                log(0, logging.WARNING, f"{option.name} has changed: restart gmeshd to use the new value")
+
+
+def log_notices(server: Server) -> None:
+    """Everything that is worth telling the administrator about the files."""
+    for notice in server.notices:
+        log(0, int(notice.level), str(notice))
+
+
+def _report(previous: Server, server: Server, added: list[str], removed: list[str], changed: list[str]) -> None:
+    parts = [
+        *(f"now connecting to {name}" for name in added),
+        *(f"no longer connecting to {name}" for name in removed),
+        *(f"reconnecting to {name}, whose host file has changed" for name in changed),
+        *(f"subnet {subnet} added" for subnet in server.subnets if subnet not in previous.subnets),
+        *(f"subnet {subnet} removed" for subnet in previous.subnets if subnet not in server.subnets),
+    ]
+    log(0, NOTICE, f"Configuration reloaded: {'; '.join(parts) or 'no connection and no subnet has changed'}")
