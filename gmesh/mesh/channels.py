@@ -1,0 +1,388 @@
+"""Data channels: keys and UDP path of every reachable node, and what is relayed for others (contract 6).
+
+The only place that chooses the kind of a node's channel. Not here: the key exchange itself (`legacy_channel.py`), the
+UDP machine (`udp.py`), and the seen lines and forwarding of KEY_CHANGED (gossip).
+"""
+
+from __future__ import annotations
+
+import heapq
+import logging
+import math
+from collections.abc import Callable, Hashable, Iterable
+from dataclasses import dataclass
+from typing import Protocol
+
+from gmesh.mesh.actions import Action, ForgetFlow, Log, SendLine
+from gmesh.mesh.events import (
+    AddressSeen,
+    DataEvent,
+    FlowReader,
+    KeyNeeded,
+    ProbeReceived,
+    ReceiveKeyWorn,
+    TooBig,
+)
+from gmesh.mesh.legacy_channel import LegacyChannel
+from gmesh.mesh.registry import Node, Registry
+from gmesh.mesh.settings import MeshSettings
+from gmesh.mesh.udp import Source, Timing, UdpPath
+from gmesh.proto.packet import PacketKey
+from gmesh.proto.requests import AnsKey, KeyChanged, ReqKey
+from gmesh.values import MTU, OPTION_PMTU, OPTION_TCPONLY, Address
+
+NEVER = math.inf
+Flood = Callable[[str, Hashable], list[Action]]
+"""Sends a line of our own to every active connection; the fact is as in `SendLine`."""
+MAX_EDGE_ADDRESSES = 4
+MAX_LOCAL_ADDRESSES = 2
+
+
+class Channel(Protocol):
+    """Keys with one node, whatever the generation. Times are the loop's seconds."""
+
+    settings: MeshSettings
+
+    @property
+    def send_key(self) -> PacketKey | None: ...
+    @property
+    def valid_key(self) -> bool: ...
+    @property
+    def valid_key_in(self) -> bool: ...
+    @property
+    def waiting_for_key(self) -> bool: ...
+
+    def node_up(self, now: float) -> list[Action]: ...
+    def node_down(self) -> list[Action]: ...
+    def request_received(self, request: ReqKey, now: float) -> list[Action]: ...
+    def answer_received(self, request: AnsKey, now: float) -> list[Action]: ...
+    def key_needed(self, now: float) -> list[Action]: ...
+    def key_changed(self, now: float) -> list[Action]: ...
+    def renew(self, now: float) -> list[Action]: ...
+    def worn(self, now: float) -> list[Action]: ...
+    def path_lost(self, now: float) -> None: ...
+    def next_timeout(self) -> float: ...
+    def on_timeout(self, now: float) -> list[Action]: ...
+
+
+@dataclass(frozen=True, slots=True)
+class ChannelStatus:
+    """A node's channel for dumps. The four algorithm fields are those of the sending key, 0 without one.
+
+    ``mtu``, ``min_mtu`` and ``max_mtu`` are bytes of frame; ``round_trip_us`` is microseconds, -1 where never measured.
+    """
+
+    cipher: int = 0
+    digest: int = 0
+    mac_length: int = 0
+    compression: int = 0
+    valid_key: bool = False
+    waiting_for_key: bool = False
+    valid_key_in: bool = False
+    udp_confirmed: bool = False
+    mtu: int = MTU
+    min_mtu: int = 0
+    max_mtu: int = MTU
+    address: Address | None = None
+    round_trip_us: int = -1
+
+
+@dataclass(slots=True)
+class _Peer:
+    node: Node
+    channel: Channel
+    path: UdpPath
+    due: float = NEVER
+    carried: bool = False
+
+
+class DataChannels:
+    """All channels. Every method returns actions and never raises for what a peer did."""
+
+    def __init__(
+        self,
+        registry: Registry,
+        settings: MeshSettings,
+        entropy: Callable[[int], bytes],
+        flows: FlowReader,
+        flood: Flood,
+        *,
+        now: float = 0.0,
+        timing: Timing | None = None,
+    ) -> None:
+        self._registry = registry
+        self._settings = settings
+        self._entropy = entropy
+        self._flows = flows
+        self._flood = flood
+        self._timing = timing
+        self._peers: dict[str, _Peer] = {}
+        self._queue: list[tuple[float, str]] = []
+        self._expire_at = now + settings.key_expire
+
+    # The graph
+
+    def node_up(self, node: Node, now: float) -> list[Action]:
+        """``node`` became reachable."""
+        if node is self._registry.me:
+            return []
+        actions = self.node_down(node, now) if node.name in self._peers else []
+        path = UdpPath(
+            node.name,
+            self._settings.name,
+            self._entropy,
+            self._flows,
+            limit=self._mtu_limit(node.name),
+            ping_interval=self._settings.ping_interval,
+            timing=self._timing,
+        )
+        peer = _Peer(node, LegacyChannel(node, self._registry, self._settings, self._entropy, path), path)
+        self._peers[node.name] = peer
+        actions += path.offer(node.path_address, Source.EDGE, now)
+        actions += self._offer_addresses(peer, now)
+        actions += self._set_policy(peer, now)
+        actions += peer.channel.node_up(now)
+        self._schedule(peer, now)
+        return actions
+
+    def node_down(self, node: Node, now: float) -> list[Action]:
+        """``node`` became unreachable: everything of its channel is forgotten."""
+        peer = self._peers.pop(node.name, None)
+        if peer is None:
+            return []
+        return [*peer.channel.node_down(), *peer.path.down(), ForgetFlow(node.name)]
+
+    def routes_changed(self, now: float) -> list[Action]:
+        """Paths or options of reachable nodes may have changed. Call it after a graph run that changed anything."""
+        actions: list[Action] = []
+        for peer in self._peers.values():
+            actions += self._set_policy(peer, now)
+            self._schedule(peer, now)
+        return actions
+
+    # Connections and requests
+
+    def connection_active(self, node: Node, first: bool, now: float) -> list[Action]:
+        """A neighbour's connection became active; ``first`` in the life of this daemon: third nodes may still hold
+        keys that our predecessor made (requirement 24)."""
+        return self._announce_key_change() if first else []
+
+    def req_key(self, connection: int, request: ReqKey, line: str, now: float) -> list[Action]:
+        """REQ_KEY arrived over ``connection``: answer it, or pass it on byte for byte (data-legacy 3.1)."""
+        if request.target != self._registry.me.name:
+            return self._relay(connection, request.source, request.target, line)
+        peer = self._peers.get(request.source)
+        if peer is None:
+            return [_ignored("REQ_KEY", request.source)]
+        return self._done(peer, peer.channel.request_received(request, now), now)
+
+    def ans_key(self, connection: int, request: AnsKey, line: str, now: float) -> list[Action]:
+        """ANS_KEY arrived over ``connection``: use it, or pass it on with the creator's address (data-legacy 3.3)."""
+        if request.target != self._registry.me.name:
+            if request.address is None:
+                line += self._reflexive_address(request.source, request.target)
+            return self._relay(connection, request.source, request.target, line)
+        peer = self._peers.get(request.source)
+        if peer is None:
+            return [_ignored("ANS_KEY", request.source)]
+        actions = self._offer_addresses(peer, now)
+        return self._done(peer, [*actions, *peer.channel.answer_received(request, now)], now)
+
+    def key_changed(self, node: Node, now: float) -> list[Action]:
+        """KEY_CHANGED of ``node``, which gossip took and forwarded."""
+        peer = self._peers.get(node.name)
+        return [] if peer is None else self._done(peer, peer.channel.key_changed(now), now)
+
+    # The data plane
+
+    def data_event(self, event: DataEvent, now: float) -> list[Action]:
+        peer = self._peers.get(event.node)
+        if peer is None:
+            return []
+        match event:
+            case KeyNeeded():
+                actions = peer.channel.key_needed(now)
+            case ProbeReceived():
+                # A peer that probes has our key; without its own we could not even answer.
+                actions = [] if peer.channel.valid_key else peer.channel.key_needed(now)
+                actions += peer.path.probe_received(event.frame, event.address, now)
+            case AddressSeen():
+                actions = peer.path.address_seen(event.address, now)
+            case TooBig():
+                actions = peer.path.too_big(event.size, now)
+            case ReceiveKeyWorn():
+                actions = peer.channel.worn(now)
+        return self._done(peer, actions, now)
+
+    # Time and settings
+
+    def next_timeout(self) -> float:
+        """When `on_timeout` is due."""
+        queue = self._queue
+        while queue:
+            due, name = queue[0]
+            peer = self._peers.get(name)
+            if peer is not None and peer.due == due:
+                return min(due, self._expire_at)
+            heapq.heappop(queue)
+        return self._expire_at
+
+    def on_timeout(self, now: float) -> list[Action]:
+        actions: list[Action] = []
+        if now >= self._expire_at:
+            actions += self._expire(now)
+        due: list[_Peer] = []
+        while self._queue and self._queue[0][0] <= now:
+            when, name = heapq.heappop(self._queue)
+            peer = self._peers.get(name)
+            if peer is not None and peer.due == when:
+                peer.due = NEVER
+                due.append(peer)
+        for peer in due:
+            if peer.path.wants_help:
+                actions += self._offer_addresses(peer, now)
+            actions += peer.channel.on_timeout(now)
+            actions += self._done(peer, peer.path.on_timeout(now), now)
+        return actions
+
+    def set_settings(self, settings: MeshSettings, now: float) -> list[Action]:
+        """A reload. Algorithms count for keys made from now on."""
+        if settings.key_expire != self._settings.key_expire:
+            self._expire_at = now + settings.key_expire
+        self._settings = settings
+        actions: list[Action] = []
+        for peer in self._peers.values():
+            peer.channel.settings = settings
+            limit = self._mtu_limit(peer.node.name)
+            actions += peer.path.set_limit(limit, settings.ping_interval, now)
+            actions += self._set_policy(peer, now)
+            self._schedule(peer, now)
+        return actions
+
+    def retry(self, now: float) -> list[Action]:
+        """The network may have come back: ask every path at once."""
+        actions: list[Action] = []
+        for peer in self._peers.values():
+            actions += self._done(peer, peer.path.retry(now), now)
+        return actions
+
+    # Dumps
+
+    def status(self, name: str) -> ChannelStatus:
+        """The channel to the node of that name; defaults where there is none."""
+        peer = self._peers.get(name)
+        if peer is None:
+            return ChannelStatus()
+        key, path = peer.channel.send_key, peer.path
+        return ChannelStatus(
+            cipher=0 if key is None else key.cipher,
+            digest=0 if key is None else key.digest,
+            mac_length=0 if key is None else key.mac_length,
+            compression=0 if key is None else key.compression,
+            valid_key=peer.channel.valid_key,
+            waiting_for_key=peer.channel.waiting_for_key,
+            valid_key_in=peer.channel.valid_key_in,
+            udp_confirmed=path.confirmed,
+            mtu=path.mtu.mtu,
+            min_mtu=path.min_mtu,
+            max_mtu=path.mtu.max,
+            address=path.address,
+            round_trip_us=-1 if path.round_trip is None else int(path.round_trip * 1e6),
+        )
+
+    # Helpers
+
+    def _done(self, peer: _Peer, actions: list[Action], now: float) -> list[Action]:
+        """Every way into a peer ends here: what its path did is told to its channel, and its timer is set."""
+        carries = peer.path.confirmed
+        if peer.carried and not carries and peer.path.wants_help:
+            peer.channel.path_lost(now)
+        peer.carried = carries
+        self._schedule(peer, now)
+        return actions
+
+    def _schedule(self, peer: _Peer, now: float) -> None:
+        due = min(peer.channel.next_timeout(), peer.path.next_timeout())
+        if due != peer.due:
+            peer.due = due
+            if due < NEVER:
+                heapq.heappush(self._queue, (due, peer.node.name))
+                if len(self._queue) > 64 + 4 * len(self._peers):
+                    self._queue = [(each.due, each.node.name) for each in self._peers.values() if each.due < NEVER]
+                    heapq.heapify(self._queue)
+
+    def _mtu_limit(self, name: str) -> int:
+        return min(self._settings.mtu_limit, self._settings.peer_mtu_limits.get(name, MTU), MTU)
+
+    def _set_policy(self, peer: _Peer, now: float) -> list[Action]:
+        node = peer.node
+        tcp_only = (self._settings.options | node.options) & OPTION_TCPONLY
+        return peer.path.set_policy(
+            usable=node.reachable and node.via is node and not tcp_only,
+            pmtu=bool(node.options & OPTION_PMTU),
+            neighbour=node.connection is not None,
+            now=now,
+        )
+
+    def _offer_addresses(self, peer: _Peer, now: float) -> list[Action]:
+        """Where edges say that the node is; and its local addresses if it seems to be behind the same NAT."""
+        registry, node = self._registry, peer.node
+        public: list[Address] = []
+        for edge in registry.incoming(node):
+            if edge.address not in public and len(public) < MAX_EDGE_ADDRESSES:
+                public.append(edge.address)
+        ours = {edge.address.host for edge in registry.incoming(registry.me)}
+        local: list[Address] = []
+        if any(address.host in ours for address in public):
+            for edge in node.edges.values():
+                if edge.local is not None and edge.local not in local and len(local) < MAX_LOCAL_ADDRESSES:
+                    local.append(edge.local)
+        actions: list[Action] = []
+        for address, source in _labelled(public, local):
+            actions += peer.path.offer(address, source, now)
+        return actions
+
+    def _relay(self, connection: int, source: str, target: str, line: str) -> list[Action]:
+        """Pass a key line on, if both ends are known and reachable, but never back where it came from."""
+        registry = self._registry
+        from_node, to_node = registry.node(source), registry.node(target)
+        if from_node is None or to_node is None or not from_node.reachable or not to_node.reachable:
+            return [_ignored("key exchange", f"{source} and {target}")]
+        next_connection = registry.next_connection(to_node)
+        if next_connection is None or next_connection.id == connection:
+            return []
+        return [SendLine(next_connection.id, line)]
+
+    def _reflexive_address(self, source: str, target: str) -> str:
+        """What to append to an ANS_KEY: where we see its creator, if both ends are proved to be reached by UDP."""
+        creator, reader = self._peers.get(source), self._peers.get(target)
+        if creator is None or reader is None or not creator.path.confirmed or reader.path.min_mtu == 0:
+            return ""
+        address = creator.path.address
+        if address is None or address.endpoint is None or "%" in address.host:
+            return ""
+        return f" {address.host} {address.port}"
+
+    def _announce_key_change(self) -> list[Action]:
+        me = self._registry.me.name
+        nonce = f"{int.from_bytes(self._entropy(4), 'big') & 0x7FFFFFFF:x}"
+        return self._flood(KeyChanged(nonce, me).format(), ("key", me))
+
+    def _expire(self, now: float) -> list[Action]:
+        """KeyExpire: every key that we made is void (data-legacy 3.4)."""
+        self._expire_at = now + self._settings.key_expire
+        if not any(peer.channel.valid_key_in for peer in self._peers.values()):
+            return []
+        actions = [*self._announce_key_change(), Log(logging.INFO, 2, "Renewing the keys for packets to us")]
+        for peer in self._peers.values():
+            actions += self._done(peer, peer.channel.renew(now), now)
+        return actions
+
+
+def _labelled(public: Iterable[Address], local: Iterable[Address]) -> Iterable[tuple[Address, Source]]:
+    yield from ((address, Source.EDGE) for address in public)
+    yield from ((address, Source.LOCAL) for address in local)
+
+
+def _ignored(what: str, who: str) -> Log:
+    return Log(logging.DEBUG, 3, f"Ignoring {what} of {who}: unknown or unreachable", f"ignored {what}")

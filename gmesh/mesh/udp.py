@@ -1,0 +1,692 @@
+"""Whether and how UDP reaches one node: discovery of its address, health of the path, size of its frames.
+
+One machine for both generations: it sends probe frames, reads the answers and the flow's counters, and says by
+`SetPath` what may be used. Not here: keys (`legacy_channel.py`), which node is used as relay (routing), when an unproved
+address is probed (`punching.py`), which sizes are tried (`pmtu.py`).
+
+Health has two clocks, because a path may die in one direction only. Data that went out while nothing authentic came
+back raises a question within a quarter of a second; and while data flows at all, a question goes out every second even
+if plenty comes in. Unanswered questions are repeated quickly, and when the oldest has waited long enough (by the
+measured round trip; twice as long while authentic data still arrives) the path is dead and data goes by TCP. Any answer
+brings it back.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import logging
+import math
+from collections import OrderedDict
+from collections.abc import Callable
+from dataclasses import dataclass
+from enum import Enum, auto
+
+from gmesh.mesh.actions import Action, Log, SendProbe, SetPath
+from gmesh.mesh.events import FlowCounters, FlowReader
+from gmesh.mesh.pmtu import SMALL_PROBE, Overhead, PathMtu, Purpose, Round
+from gmesh.mesh.punching import step
+from gmesh.proto import probe
+from gmesh.proto.probe import ProbeKind
+from gmesh.values import Address
+
+NEVER = math.inf
+MAX_CANDIDATES = 8
+MAX_OUTSTANDING = 64
+TOKEN = slice(14, 30)
+"""The random bytes of a probe by which its answer is recognised."""
+
+
+@dataclass(frozen=True, slots=True)
+class Timing:
+    """Seconds, unless the name says otherwise. The defaults meet requirement 13; experiments may vary them."""
+
+    poll_active: float = 0.2
+    poll_idle: float = 0.5
+    active_for: float = 5.0
+    """How long after its last frame a flow counts as one with traffic."""
+    quiet_question: float = 0.25
+    """Data sent and nothing authentic back for so long: ask."""
+    proof_interval: float = 1.0
+    """A round trip is proved so often while data flows."""
+    patience_low: float = 0.6
+    patience_high: float = 2.2
+    idle_patience: float = 2.2
+    questions: int = 3
+    """The least number of unanswered questions before a path is dead."""
+    dead_interval: float = 0.5
+    keepalive: float = 10.0
+    """For nodes with traffic in the last `keepalive_for` seconds and for neighbours; others: the ping interval."""
+    keepalive_for: float = 120.0
+    verify_interval: float = 3.0
+    verify_tries: int = 5
+    search_tries: int = 3
+    grow_interval: float = 12.0
+    answer_lifetime: float = 5.0
+    late_wakeup: float = 0.2
+    """Woken later than this: we were not running, so the peer's answers may still wait in the socket."""
+    sighting_gap: float = 0.2
+
+
+class State(Enum):
+    """What UDP to the node may do; the moves are in `UdpPath`'s docstring."""
+
+    OFF = auto()
+    """Nothing goes to the node by UDP: unreachable, TCP only, or reached through another."""
+    WAITING = auto()
+    """No sending key yet."""
+    SEARCHING = auto()
+    """Never answered: probes to all candidates, data by TCP."""
+    CONFIRMED = auto()
+    """A probe was answered: data up to the proved size by UDP."""
+    DEAD = auto()
+    """Was confirmed, then silent: data by TCP, probes go on."""
+    TRUSTED = auto()
+    """The node does no PMTU discovery: UDP from the start without any proof (data-legacy 6)."""
+
+
+class Source(Enum):
+    """Where an address of the node was learnt."""
+
+    EDGE = auto()
+    LOCAL = auto()
+    REFLEXIVE = auto()
+    SEEN = auto()
+
+
+@dataclass(slots=True)
+class Candidate:
+    """An address at which the node may be. Its last probe tells how often it may be probed."""
+
+    source: Source
+    probed_at: float = -NEVER
+
+
+@dataclass(frozen=True, slots=True)
+class Question:
+    """An outstanding probe."""
+
+    size: int
+    address: Address
+    sent: float
+
+
+class UdpPath:
+    """The machine for one node.
+
+    OFF -> WAITING or TRUSTED (`set_policy`), WAITING -> SEARCHING (key), SEARCHING, DEAD, TRUSTED -> CONFIRMED
+    (answer), CONFIRMED -> DEAD (silence); anything -> OFF (`down`, or policy). A lost key suspends probing without a
+    change of state, except SEARCHING -> WAITING. All times are the loop's seconds; `on_timeout` is called at
+    `next_timeout`.
+    """
+
+    def __init__(
+        self,
+        node: str,
+        own_name: str,
+        entropy: Callable[[int], bytes],
+        flows: FlowReader,
+        *,
+        limit: int,
+        ping_interval: float = 60.0,
+        timing: Timing | None = None,
+    ) -> None:
+        self.node = node
+        self.state = State.OFF
+        self.address: Address | None = None
+        self.candidates: OrderedDict[Address, Candidate] = OrderedDict()
+        self.mtu = PathMtu(limit)
+        self.round_trip: float | None = None
+        self.ping_interval = ping_interval
+        self.has_key = False
+        self.last_wanted = -NEVER
+        self._smaller = own_name.encode() < node.encode()
+        self._entropy = entropy
+        self._flows = flows
+        self._timing = timing or Timing()
+        self._pmtu = True
+        self._neighbour = False
+        self._variation = 0.0
+        self._questions: OrderedDict[bytes, Question] = OrderedDict()
+        self._published: SetPath | None = None
+        self._seen: Address | None = None
+        self._counters = FlowCounters()
+        self._polled_at = 0.0
+        self._last_sent = -NEVER
+        self._started = 0.0
+        self._died = 0.0
+        self._proved_at = -NEVER
+        self._silent_since: float | None = None
+        self._asked_since: float | None = None
+        self._asked = 0
+        self._next_poll = self._next_probe = self._next_round = NEVER
+        self._next_verify = self._next_grow = 0.0
+
+    # What others read
+
+    @property
+    def confirmed(self) -> bool:
+        """Whether the node answered probes and still does."""
+        return self.state is State.CONFIRMED
+
+    @property
+    def carries_data(self) -> bool:
+        return self.state in (State.CONFIRMED, State.TRUSTED)
+
+    @property
+    def wants_help(self) -> bool:
+        """Whether UDP is wanted here and does not work, so that another exchange of keys and addresses may help."""
+        return self.state in (State.SEARCHING, State.DEAD)
+
+    @property
+    def min_mtu(self) -> int:
+        """The largest frame (bytes) proved to arrive, 0 while UDP is not confirmed."""
+        return self.mtu.min if self.confirmed else 0
+
+    def recent_traffic(self, now: float, seconds: float) -> bool:
+        return now - self.last_wanted <= seconds
+
+    # What happens to it
+
+    def set_policy(self, *, usable: bool, pmtu: bool, neighbour: bool, now: float) -> list[Action]:
+        """What the graph says: UDP may be used to the node itself, it does PMTU discovery, it is a neighbour."""
+        self._neighbour = neighbour
+        if usable and self.state is State.OFF:
+            self._pmtu = pmtu
+            self._counters, self._polled_at = self._read(), now
+            self._begin(now)
+        elif not usable and self.state is not State.OFF:
+            self._reset(State.OFF)
+        elif usable and pmtu != self._pmtu:
+            self._pmtu = pmtu
+            self._reset(State.OFF)
+            self._begin(now)
+        return self._publish()
+
+    def down(self) -> list[Action]:
+        """The node is unreachable: addresses and everything found are forgotten."""
+        self.has_key = False
+        self.address = None
+        self.candidates.clear()
+        self._reset(State.OFF)
+        self._published = None
+        return []
+
+    def set_limit(self, limit: int, ping_interval: float, now: float) -> list[Action]:
+        """Settings changed: the largest frame (bytes) ever tried, and the ping interval."""
+        self.ping_interval = ping_interval
+        if limit != self.mtu.limit:
+            self.mtu.restart(limit)
+            if self.state in (State.CONFIRMED, State.DEAD) and self._pmtu:
+                self.mtu.proved(SMALL_PROBE)
+                self._next_round = now
+        return self._publish()
+
+    def key_installed(self, overhead: Overhead, now: float) -> list[Action]:
+        """There is a sending key whose datagrams grow by ``overhead``: probe at once."""
+        if overhead != self.mtu.overhead:
+            known = self.mtu.min > SMALL_PROBE
+            self.mtu.overhead = overhead
+            if known:
+                self.mtu.restart()
+                self.mtu.proved(SMALL_PROBE)
+        self.has_key = True
+        self._forget_questions()
+        if self.state is State.OFF:
+            return []
+        if self.state is State.WAITING:
+            self.state = State.SEARCHING
+            self._started = now
+        self._next_poll = min(self._next_poll, now + self._timing.poll_active)
+        self._next_round = now
+        actions = self._probe_now(now)
+        return [*actions, *self._publish()]
+
+    def key_lost(self, now: float) -> list[Action]:
+        """The sending key is void; what is known of the path stays."""
+        self.has_key = False
+        self._forget_questions()
+        self.mtu.round = None
+        if self.state is State.SEARCHING:
+            self.state = State.WAITING
+        self._next_poll = self._next_probe = self._next_round = NEVER
+        return self._publish()
+
+    def offer(self, address: Address | None, source: Source, now: float) -> list[Action]:
+        """Someone says that the node may be at ``address``. It is probed while UDP is not confirmed."""
+        if address is None or not is_probeable(address):
+            return []
+        known = address in self.candidates
+        self._remember(address, source)
+        if self.address is None or (source is Source.REFLEXIVE and not known and not self.confirmed):
+            self.address = address
+        actions: list[Action] = []
+        if not known and self.has_key and self.wants_help:
+            actions += self._ask(address, SMALL_PROBE, now)
+        return [*actions, *self._publish()]
+
+    def address_seen(self, address: Address, now: float) -> list[Action]:
+        """An authentic datagram came from ``address``."""
+        if self.state is State.OFF or address.endpoint is None:
+            return []
+        if address == self.address:
+            self._seen = None
+            return []
+        self._remember(address, Source.SEEN)
+        self._seen = address
+        if self.state is not State.CONFIRMED or self._asked_since is not None:
+            self.address = address
+        actions: list[Action] = []
+        if self.has_key and now - self.candidates[address].probed_at >= self._timing.sighting_gap:
+            actions += self._ask(address, SMALL_PROBE, now)
+        return [*actions, *self._publish()]
+
+    def probe_received(self, frame: bytes, address: Address, now: float) -> list[Action]:
+        """An authentic probe frame came from ``address`` by UDP: answer a request, take an answer as proof."""
+        parsed = probe.parse(frame)
+        if parsed is None:
+            return []
+        if parsed.kind is ProbeKind.REQUEST:
+            return self._request_received(frame, address, now)
+        question = self._take_question(frame, parsed)
+        if question is None or self.state is State.OFF:
+            return []
+        actions: list[Action] = []
+        if address != self.address:
+            actions += self.address_seen(address, now)
+        self._measure(now - question.sent)
+        actions += self._answered(question, now)
+        return [*actions, *self._publish()]
+
+    def too_big(self, size: int, now: float) -> list[Action]:
+        """The kernel refused a frame of ``size`` bytes to the node."""
+        if self.state is State.OFF or not self._pmtu:
+            return []
+        self.mtu.too_big(size)
+        if self.mtu.round is None:
+            self._next_round = now
+        return self._publish()
+
+    def retry(self, now: float) -> list[Action]:
+        """The network may have changed: look at once."""
+        if self.state in (State.OFF, State.WAITING) or not self.has_key:
+            return []
+        self._next_grow = min(self._next_grow, now)
+        return [*self._probe_now(now), *self._publish()]
+
+    # Time
+
+    def next_timeout(self) -> float:
+        """When `on_timeout` is due; infinity where nothing is."""
+        return min(self._next_poll, self._next_probe, self._next_round)
+
+    def on_timeout(self, now: float) -> list[Action]:
+        due = self.next_timeout()
+        if due > now:
+            return []
+        if now - due > self._timing.late_wakeup:
+            self._forgive(now - due)
+        actions: list[Action] = []
+        if self._next_poll <= now:
+            actions += self._poll(now)
+        if self._next_probe <= now:
+            actions += self._probe_now(now)
+        if self._next_round <= now:
+            actions += self._drive_sizes(now)
+        return [*actions, *self._publish()]
+
+    # States
+
+    def _begin(self, now: float) -> None:
+        self._started = now
+        self.state = State.WAITING if self._pmtu else State.TRUSTED
+        if self.has_key:
+            if self._pmtu:
+                self.state = State.SEARCHING
+            self._next_probe = self._next_poll = self._next_round = now
+
+    def _reset(self, state: State) -> None:
+        self.state = state
+        self.mtu.restart()
+        self.round_trip = None
+        self._variation = 0.0
+        self._seen = None
+        self._proved_at = -NEVER
+        self._next_verify = self._next_grow = 0.0
+        self._next_poll = self._next_probe = self._next_round = NEVER
+        self._forget_questions()
+
+    def _confirm(self, address: Address, now: float) -> list[Action]:
+        old, self.state, self.address = self.state, State.CONFIRMED, address
+        self._next_verify = now
+        self._next_grow = now + self._timing.grow_interval
+        self._next_round = now
+        self._next_poll = min(self._next_poll, now + self._timing.poll_active)
+        what = "again" if old is State.DEAD else "directly"
+        return [Log(logging.INFO, 3, f"{self.node} is reached {what} by UDP at {address}", f"udp-up {self.node}")]
+
+    def _die(self, now: float) -> list[Action]:
+        self.state = State.DEAD
+        self._died = now
+        self.mtu.round = None
+        self._next_round = NEVER
+        self._clear_trouble()
+        self._next_probe = now + self._timing.dead_interval / 2
+        return [Log(logging.INFO, 3, f"UDP to {self.node} is silent, its packets go by TCP", f"udp-down {self.node}")]
+
+    def _publish(self) -> list[Action]:
+        """The path as it is now, if that is news."""
+        if self.state is State.OFF and self._published is None:
+            return []
+        others = tuple(address for address in self.candidates if address != self.address)
+        path = SetPath(self.node, self.address, self.carries_data, self.min_mtu, self.mtu.mtu, others)
+        if path == self._published:
+            return []
+        self._published = path
+        return [path]
+
+    # Questions and answers
+
+    def _ask(self, address: Address, size: int, now: float, ttl: int = 0) -> list[Action]:
+        frame = probe.make_request(size, self._entropy)
+        while len(self._questions) >= MAX_OUTSTANDING:
+            self._questions.popitem(last=False)
+        self._questions[frame[TOKEN]] = Question(size, address, now)
+        candidate = self.candidates.get(address)
+        if candidate is not None:
+            candidate.probed_at = now
+        return [SendProbe(self.node, frame, address, ttl)]
+
+    def _question_path(self, now: float) -> list[Action]:
+        """A question whose silence counts against the path in use."""
+        if self.address is None:
+            return []
+        if self._asked_since is None:
+            self._asked_since = now
+        self._asked += 1
+        return self._ask(self.address, SMALL_PROBE, now)
+
+    def _take_question(self, frame: bytes, answer: probe.Probe) -> Question | None:
+        """The outstanding question that ``frame`` answers. Short replies name only its length."""
+        if answer.kind is ProbeKind.REPLY:
+            token = frame[TOKEN]
+            question = self._questions.get(token)
+            if question is None or question.size != answer.length:
+                return None
+            return self._questions.pop(token)
+        for token, question in reversed(self._questions.items()):
+            if question.size == answer.length:
+                return self._questions.pop(token)
+        return None
+
+    def _request_received(self, frame: bytes, address: Address, now: float) -> list[Action]:
+        actions: list[Action] = []
+        if self.has_key:
+            actions.append(SendProbe(self.node, probe.make_reply(frame), address))
+        return [*actions, *self.address_seen(address, now), *self._answer_in_kind(address, now)]
+
+    def _answer_in_kind(self, address: Address, now: float) -> list[Action]:
+        """The peer's probes reach us: now is the time for ours, while its NAT lets them in."""
+        candidate = self.candidates.get(address)
+        if not self.has_key or not self.wants_help or candidate is None:
+            return []
+        if now - candidate.probed_at < self._timing.sighting_gap:
+            return []
+        return self._ask(address, SMALL_PROBE, now)
+
+    def _answered(self, question: Question, now: float) -> list[Action]:
+        """A round trip to ``question.address`` is proved for its size."""
+        actions: list[Action] = []
+        if self.state is not State.CONFIRMED:
+            actions += self._confirm(question.address, now)
+        elif question.address != self.address:
+            if question.address != self._seen and self._asked_since is None:
+                return []
+            self.address = question.address
+            self._next_verify = now
+            self.mtu.round = None
+            self._next_round = now
+        self._seen = None
+        self._proved_at = now
+        self._clear_trouble()
+        if self._pmtu and self.mtu.proved(question.size):
+            self._next_round = now
+        return actions
+
+    def _measure(self, sample: float) -> None:
+        """Smoothed round trip and its variation, as TCP does (RFC 6298)."""
+        if self.round_trip is None:
+            self.round_trip, self._variation = sample, sample / 2
+        else:
+            self._variation += (abs(sample - self.round_trip) - self._variation) / 4
+            self.round_trip += (sample - self.round_trip) / 8
+
+    @property
+    def _reply_time(self) -> float:
+        """How long an answer takes at most, as far as we know."""
+        return 0.15 if self.round_trip is None else self.round_trip + 4 * self._variation
+
+    def _remember(self, address: Address, source: Source) -> None:
+        """Keep a candidate; where there are too many, the one that was learnt first goes, but never the path in use."""
+        if address in self.candidates:
+            return
+        while len(self.candidates) >= MAX_CANDIDATES:
+            del self.candidates[next(other for other in self.candidates if other != self.address)]
+        self.candidates[address] = Candidate(source)
+
+    def _forget_questions(self) -> None:
+        self._questions.clear()
+        self._clear_trouble()
+
+    def _clear_trouble(self) -> None:
+        self._silent_since = self._asked_since = None
+        self._asked = 0
+
+    def _forgive(self, lateness: float) -> None:
+        """We slept, so silence meanwhile proves nothing."""
+        if self._silent_since is not None:
+            self._silent_since += lateness
+        if self._asked_since is not None:
+            self._asked_since += lateness
+
+    # Health
+
+    def _read(self) -> FlowCounters:
+        counters = self._flows.counters(self.node)
+        if counters is None:
+            return FlowCounters()
+        return FlowCounters(wanted=counters.wanted, udp_out=counters.udp_out, last_authentic=counters.last_authentic)
+
+    def _poll(self, now: float) -> list[Action]:
+        counters = self._read()
+        before, self._counters = self._counters, counters
+        since, self._polled_at = self._polled_at, now
+        sent = counters.udp_out != before.udp_out
+        if counters.wanted != before.wanted:
+            resumed = not self.recent_traffic(now, self._timing.active_for)
+            self.last_wanted = now
+            if resumed and self.wants_help:
+                self._next_probe = now
+        if sent:
+            self._last_sent = now
+        while self._questions:
+            token, oldest = next(iter(self._questions.items()))
+            if now - oldest.sent < self._timing.answer_lifetime:
+                break
+            del self._questions[token]
+        actions: list[Action] = []
+        if self.state is State.CONFIRMED and self.has_key:
+            actions += self._watch(counters.last_authentic, sent, since, now)
+        active = self.recent_traffic(now, self._timing.active_for)
+        pause = self._timing.poll_active if active else self._timing.poll_idle
+        if self.state is State.TRUSTED:
+            pause = max(pause, self._timing.proof_interval)
+        self._next_poll = min(now + pause, self._wake_for_health(now))
+        return actions
+
+    def _watch(self, authentic: float, sent: bool, since: float, now: float) -> list[Action]:
+        timing = self._timing
+        if self._silent_since is not None and authentic > self._silent_since:
+            self._silent_since = None
+        if sent and self._silent_since is None:
+            self._silent_since = max(since, min(authentic, now))
+        if self._asked_since is not None:
+            if self._is_dead(authentic, now):
+                return self._die(now)
+            if now >= self._last_question() + self._spacing(now) - 1e-9:
+                return self._question_path(now)
+            return []
+        proof_age = now - self._proved_at
+        quiet = self._silent_since is not None and now - self._silent_since >= timing.quiet_question - 1e-9
+        due = quiet or (sent and proof_age >= timing.proof_interval) or proof_age >= self._keepalive(now)
+        return self._question_path(now) if due else []
+
+    def _last_question(self) -> float:
+        return next(reversed(self._questions.values())).sent if self._questions else -NEVER
+
+    def _spacing(self, now: float) -> float:
+        """Seconds between repeated questions."""
+        if now - self._last_sent > self._timing.proof_interval:
+            return 0.5
+        return min(max(0.1, self._reply_time / 2), 0.4)
+
+    def _patience(self, now: float) -> float:
+        """How long the oldest question may stay unanswered."""
+        if now - self._last_sent > self._timing.proof_interval:
+            return max(self._timing.idle_patience, 2 * self._reply_time)
+        wanted = max(self._timing.patience_low, min(4 * self._reply_time, self._timing.patience_high))
+        return max(wanted, 1.5 * self._reply_time)
+
+    def _is_dead(self, authentic: float, now: float) -> bool:
+        assert self._asked_since is not None
+        patience = self._patience(now)
+        if authentic > self._asked_since:
+            patience *= 2
+        return self._asked >= self._timing.questions and now - self._asked_since >= patience - 1e-9
+
+    def _wake_for_health(self, now: float) -> float:
+        """When health needs a look before the next regular poll."""
+        if self.state is not State.CONFIRMED or not self.has_key:
+            return NEVER
+        if self._asked_since is not None:
+            wake = min(self._last_question() + self._spacing(now), self._asked_since + self._patience(now))
+        elif self._silent_since is not None:
+            wake = self._silent_since + self._timing.quiet_question
+        else:
+            wake = self._proved_at + self._keepalive(now)
+        return max(wake, now + 0.02)
+
+    def _keepalive(self, now: float) -> float:
+        short = self._neighbour or self.recent_traffic(now, self._timing.keepalive_for)
+        return min(self._timing.keepalive, self.ping_interval) if short else self.ping_interval
+
+    # Discovery
+
+    def _probe_now(self, now: float) -> list[Action]:
+        """Probe what the state wants, and say when to do so again."""
+        self._next_probe = NEVER
+        if not self.has_key:
+            return []
+        if self.state is State.CONFIRMED:
+            return self._question_path(now) if self._asked_since is None else []
+        if self.state is State.SEARCHING:
+            return self._search(now)
+        if self.state is State.DEAD:
+            return self._revive(now)
+        if self.state is State.TRUSTED:
+            return self._sound_out(now)
+        return []
+
+    def _search(self, now: float) -> list[Action]:
+        elapsed = now - self._started
+        reflexive = not self._neighbour
+        plan = step(elapsed, smaller=self._smaller, reflexive=reflexive)
+        pause = min(plan.interval, plan.remaining)
+        if elapsed > 30 and not self.recent_traffic(now, 30):
+            pause = self.ping_interval
+        self._next_probe = now + pause
+        if not plan.send and pause < self.ping_interval:
+            return []
+        actions: list[Action] = []
+        for address, candidate in list(self.candidates.items()):
+            ttl = plan.ttl if candidate.source in (Source.REFLEXIVE, Source.SEEN) else 0
+            actions += self._ask(address, SMALL_PROBE, now, ttl)
+        if self._neighbour and elapsed < 1 and self.address is not None:
+            # A neighbour's address is known from TCP, so that a large datagram is no gift to a stranger.
+            guess = self.mtu.first_guess(self.address.family)
+            actions += self._ask(self.address, guess, now)
+        return actions
+
+    def _revive(self, now: float) -> list[Action]:
+        pause = self._timing.dead_interval
+        if not self.recent_traffic(now, self._timing.active_for):
+            pause = min(max(pause, (now - self._died) / 4), self.ping_interval)
+        self._next_probe = now + pause
+        actions: list[Action] = []
+        for address in list(self.candidates):
+            actions += self._ask(address, SMALL_PROBE, now)
+        return actions
+
+    def _sound_out(self, now: float) -> list[Action]:
+        """Where no proof is needed: a few questions, so that a node that answers is watched from then on."""
+        elapsed = now - self._started
+        self._next_probe = now + (1.0 if elapsed < 3 else self.ping_interval)
+        return [] if self.address is None else self._ask(self.address, SMALL_PROBE, now)
+
+    # Sizes
+
+    def _drive_sizes(self, now: float) -> list[Action]:
+        self._next_round = NEVER
+        if self.state is not State.CONFIRMED or not self._pmtu or not self.has_key or self.address is None:
+            return []
+        current = self.mtu.round
+        if current is not None and current.tries >= self._tries(current.purpose):
+            lives = self._proved_at >= current.started
+            if self.mtu.failed(lives) is not None and not lives:
+                self._next_round = now + self._timing.proof_interval
+                return []
+            current = None
+        if current is None:
+            current = self._next_purpose(now)
+        if current is None:
+            self._next_round = max(self._next_size_check(now), now + 0.1)
+            return []
+        current.tries += 1
+        self._next_round = now + min(max(0.1, 1.2 * self._reply_time), 1.0)
+        actions: list[Action] = []
+        for size in current.targets:
+            actions += self._ask(self.address, size, now)
+        if current.tries > 1:
+            actions += self._question_path(now)
+        return actions
+
+    def _tries(self, purpose: Purpose) -> int:
+        return self._timing.verify_tries if purpose is Purpose.VERIFY else self._timing.search_tries
+
+    def _next_purpose(self, now: float) -> Round | None:
+        family = self.address.family if self.address is not None else 4
+        if not self.mtu.settled:
+            current = self.mtu.begin(now, Purpose.SEARCH, family)
+            if current is not None:
+                return current
+        if now >= self._next_verify:
+            self._next_verify = now + self._timing.verify_interval
+            current = self.mtu.begin(now, Purpose.VERIFY, family)
+            if current is not None:
+                return current
+        if now >= self._next_grow:
+            self._next_grow = now + min(self._timing.grow_interval, self.ping_interval)
+            return self.mtu.begin(now, Purpose.GROW, family)
+        return None
+
+    def _next_size_check(self, now: float) -> float:
+        if self.recent_traffic(now, self._timing.active_for):
+            return min(self._next_verify, self._next_grow)
+        return self._next_grow
+
+
+def is_probeable(address: Address) -> bool:
+    """Whether an address that others told us may be probed: numeric, with a port, and one host's."""
+    if address.endpoint is None:
+        return False
+    host = ipaddress.ip_address(address.host)
+    return not (host.is_multicast or host.is_unspecified or str(host) == "255.255.255.255")
