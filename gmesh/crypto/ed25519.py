@@ -95,7 +95,7 @@ def public_from_pem(text: str) -> bytes:
 
 
 def _public_from_scalar(scalar: int) -> bytes:
-    x, y = (ECC.EccPoint(*_BASE_POINT, curve="Ed25519") * scalar).xy
+    x, y = (ECC.EccPoint(*_BASE_POINT, curve="Ed25519") * scalar).xy  # type: ignore[attr-defined]
     return (int(y) | (int(x) & 1) << 255).to_bytes(PUBLIC_SIZE, "little")
 
 

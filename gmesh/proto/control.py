@@ -179,6 +179,10 @@ class _Reader:
             raise PeerError("a dump line holds a word where a hexadecimal number belongs")
         return int(text, 16)
 
+    def hop(self) -> str:
+        name = self.word()
+        return "" if name == "-" else name
+
     def address(self) -> Address:
         host = self.word()
         if self.word() != "port":
@@ -225,12 +229,29 @@ class NodeLine:
     def parse(cls, line: str) -> NodeLine:
         """Raises PeerError. The node id is not kept: it follows from the name."""
         fields = _Reader(line, cls.CODE)
-        name, _ = fields.word(), fields.word()
-        address = fields.address()
-        algorithms = [fields.decimal() for _ in range(4)]
-        options, status = fields.hexadecimal(), NodeStatus(fields.hexadecimal())
-        next_hop, via = (hop if hop != "-" else "" for hop in (fields.word(), fields.word()))
-        return cls(name, address, *algorithms, options, status, next_hop, via, *(fields.decimal() for _ in range(10)))
+        name, _node_id = fields.word(), fields.word()
+        return cls(
+            name=name,
+            address=fields.address(),
+            cipher=fields.decimal(),
+            digest=fields.decimal(),
+            mac_length=fields.decimal(),
+            compression=fields.decimal(),
+            options=fields.hexadecimal(),
+            status=NodeStatus(fields.hexadecimal()),
+            next_hop=fields.hop(),
+            via=fields.hop(),
+            distance=fields.decimal(),
+            mtu=fields.decimal(),
+            min_mtu=fields.decimal(),
+            max_mtu=fields.decimal(),
+            last_change=fields.decimal(),
+            round_trip_us=fields.decimal(),
+            packets_in=fields.decimal(),
+            bytes_in=fields.decimal(),
+            packets_out=fields.decimal(),
+            bytes_out=fields.decimal(),
+        )
 
 
 @dataclass(frozen=True, slots=True)
