@@ -10,7 +10,7 @@ from collections.abc import Callable
 from gmesh.route import ethernet, icmp, ttl, verdicts
 from gmesh.route.fragments import fragments
 from gmesh.route.icmp import ErrorLimit, Trouble
-from gmesh.route.mss import clamped
+from gmesh.route.mss import clamped, may_carry_mss
 from gmesh.route.snapshot import RouteSnapshot
 from gmesh.route.verdicts import Drop, ToDevice, ToNode, Verdict
 from gmesh.values import MTU, OPTION_CLAMP_MSS
@@ -79,14 +79,14 @@ class Forwarder:
 
     def answer(self, trouble: Trouble, frame: bytes, source: str, now: float, mtu: int = 0) -> list[Verdict]:
         """An ICMP error to where ``frame`` came from; `Drop` if none is allowed now."""
+        if not icmp.answerable(frame) or not self._limit.allows(now):
+            return [Drop(trouble.value)]
         sender = None
         if trouble is Trouble.TIME_EXCEEDED and self._local_address is not None:
             kind, start = ethernet.payload(frame)
             asker = frame[start + 12 : start + 16] if kind == ethernet.IPV4 else frame[start + 8 : start + 24]
             sender = self._local_address(asker)
         message = icmp.error(trouble, frame, mtu, sender)
-        if message is None or not self._limit.allows(now):
-            return [Drop(trouble.value)]
         return [ToDevice(message) if source == self.me else ToNode(source, message, True)]
 
     def too_big(self, frame: bytes, path: Path, source: str, bound: int, now: float) -> list[Verdict]:
@@ -101,7 +101,7 @@ class Forwarder:
 
     def deliver(self, frame: bytes, path: Path, source: str, mtus: MtuOf) -> list[Verdict]:
         """The last step: clamp the MSS, then to the owner."""
-        if path.clamp:
+        if path.clamp and may_carry_mss(frame):
             frame = clamped(frame, self._clamp_mtu(path, source, mtus))
         if path.mine:
             return [ToDevice(frame)]

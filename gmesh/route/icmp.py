@@ -48,18 +48,23 @@ _IPV6_EXTENSIONS = frozenset((0, 43, 60))
 _FRAGMENT = 44
 
 
-def error(trouble: Trouble, frame: bytes, mtu: int = 0, source: bytes | None = None) -> bytes | None:
-    """The frame that tells the sender of ``frame`` about ``trouble``, or None where no answer is allowed.
+def answerable(frame: bytes) -> bool:
+    """Whether the sender of ``frame`` may be told about a trouble at all."""
+    kind, start = ethernet.payload(frame)
+    if kind == ethernet.IPV4:
+        return _ipv4_answerable(frame, start)
+    return kind == ethernet.IPV6 and _ipv6_answerable(frame, start)
+
+
+def error(trouble: Trouble, frame: bytes, mtu: int = 0, source: bytes | None = None) -> bytes:
+    """The frame that tells the sender of ``frame``, which must be `answerable`, about ``trouble``.
 
     ``mtu`` counts from the IP header on and is used with `Trouble.TOO_BIG` only. ``source`` (4 or 16 bytes) replaces
     the original destination as the sender of the answer.
     """
     kind, start = ethernet.payload(frame)
-    if kind == ethernet.IPV4:
-        return _ipv4_error(trouble, frame, start, mtu, source) if _ipv4_answerable(frame, start) else None
-    if kind == ethernet.IPV6:
-        return _ipv6_error(trouble, frame, start, mtu, source) if _ipv6_answerable(frame, start) else None
-    return None
+    build = _ipv4_error if kind == ethernet.IPV4 else _ipv6_error
+    return build(trouble, frame, start, mtu, source)
 
 
 def _ipv4_error(trouble: Trouble, frame: bytes, start: int, mtu: int, source: bytes | None) -> bytes:

@@ -8,7 +8,7 @@ from __future__ import annotations
 from gmesh.route import ethernet, neighbours, ttl, verdicts
 from gmesh.route.forwarder import IPV4_FLOOR, IPV6_FLOOR, Forwarder, MtuOf, Path
 from gmesh.route.icmp import Trouble
-from gmesh.route.mss import SIGN, SIGN_END
+from gmesh.route.mss import may_carry_mss
 from gmesh.route.subnets import SubnetTable
 from gmesh.route.verdicts import Drop, ToDevice, ToNode, Verdict
 from gmesh.values import SubnetKind
@@ -16,8 +16,6 @@ from gmesh.values import SubnetKind
 CACHE_SIZE = 4096
 """Destinations remembered per address family. When full, all are forgotten: a scan must not cost memory."""
 
-_TCP = 6
-_IPV4_IN_IPV4 = 4
 _IPV4_BROADCAST = b"\xff\xff\xff\xff"
 
 
@@ -70,11 +68,7 @@ class RouterMode:
             and path.simple
             and source == self._me
             and (length <= IPV4_FLOOR or length <= mtus(path.via))
-            and (
-                not path.clamp
-                or (frame[23] != _TCP and frame[23] != _IPV4_IN_IPV4)
-                or frame.find(SIGN, 34, SIGN_END) < 0
-            )
+            and not (path.clamp and may_carry_mss(frame))
         ):
             return [ToNode(path.owner, frame)]
         return self._route(IPV4_FLOOR, frame, path, source, mtus=mtus, now=now)
@@ -115,9 +109,11 @@ class RouterMode:
             return answer(Trouble.UNKNOWN, frame, source, now)
         if path.owner == source:
             return [Drop(verdicts.LOOP)]
+        if path.mine:  # none of the steps up to the last can stop it
+            return self._forwarder.deliver(frame, path, source, mtus)
         if not path.reachable:
             return answer(Trouble.UNREACHABLE, frame, source, now)
-        relayed = source != self._me and not path.mine
+        relayed = source != self._me
         if relayed and self._forwarding_off:
             return answer(Trouble.PROHIBITED, frame, source, now)
         if relayed and self._decrement_ttl:
@@ -129,7 +125,7 @@ class RouterMode:
             return [Drop(verdicts.LOOP)]
         if self._direct_only and path.detour:
             return answer(Trouble.PROHIBITED, frame, source, now)
-        if not path.mine and len(frame) > floor:
+        if len(frame) > floor:
             bound = max(mtus(path.via), floor)
             if len(frame) > bound:
                 return self._forwarder.too_big(frame, path, source, bound, now)

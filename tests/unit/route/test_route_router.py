@@ -32,9 +32,7 @@ def decide(router: Router, frame: bytes, source: str = "a", mtu: MtuOf = mtus) -
 
 
 def told(trouble: Trouble, frame: bytes, mtu: int = 0, sender: bytes | None = None) -> bytes:
-    message = error(trouble, frame, mtu, sender)
-    assert message is not None
-    return message
+    return error(trouble, frame, mtu, sender)
 
 
 def to(node: str, payload: bytes = b"hello", source: str = "10.0.1.1", **kwargs: object) -> bytes:
@@ -215,6 +213,17 @@ def test_clamping_follows_the_option_of_via() -> None:
 
 
 GROUPS = [ipv4(destination="224.0.0.251"), ipv4(destination="255.255.255.255"), ipv6(destination="ff02::fb")]
+
+
+def test_unanswered_frames_ask_for_no_local_address_and_use_up_no_limit() -> None:
+    asked: list[bytes] = []
+    router = Router(snapshot(decrement_ttl=True), local_address=asked.append)
+    for _ in range(5):
+        assert decide(router, to("c", b"\x0b\0", ttl=1, protocol=1), "b") == Drop("TTL expired")
+    assert asked == []
+    verdicts = [decide(router, to("c", ttl=1), "b") for _ in range(5)]
+    assert [type(verdict) for verdict in verdicts] == [ToNode, ToNode, ToNode, Drop, Drop]
+    assert len(asked) == 3
 
 
 @pytest.mark.parametrize("frame", GROUPS)
