@@ -98,6 +98,12 @@ class Directory:
 
     def server(self) -> Server:
         """Read everything that is ours. Raises ConfigError (`ConfigErrors` for several) when no start is possible."""
+        server = self.read_server()
+        raise_all(server.errors)
+        return server
+
+    def read_server(self) -> Server:
+        """The same, with the errors that forbid a start left in ``Server.errors``, for those who only look."""
         documents, errors = self.server_documents()
         notices = [notice for document in documents for notice in document.notices]
         entries = [override.entry for override in self.overrides if not override.node]
@@ -120,7 +126,7 @@ class Directory:
                 notices += [*document.notices, *map(Notice.from_error, document.errors)]
                 blocks = document.blocks
         server = Server(self, name, entries + file_entries, blocks, notices)
-        raise_all(errors + server.errors)
+        server.errors[:0] = errors
         return server
 
     def _conf_d(self) -> list[Path]:

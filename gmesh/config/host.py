@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from gmesh.config.keys import ed25519_public_text, rsa_public_key
+from gmesh.config.keys import ed25519_public_key, rsa_public_key
 from gmesh.config.lexer import Block, Document, Entry
 from gmesh.config.notices import Notice
 from gmesh.config.view import OptionView
@@ -89,6 +89,6 @@ class Host:
         """The node's RSA key. Raises KeyFileError."""
         return rsa_public_key(self.options, self.blocks, self.base, self.file)
 
-    def ed25519_public_text(self) -> str | None:
-        """The node's Ed25519 key as text, not yet decoded; None without one. Raises KeyFileError."""
-        return ed25519_public_text(self.options, self.blocks, self.base)
+    def ed25519_public_key(self) -> bytes | None:
+        """The node's Ed25519 key, 32 bytes; None without one. Raises KeyFileError."""
+        return ed25519_public_key(self.options, self.blocks, self.base, self.file)

@@ -16,6 +16,7 @@ from gmesh.errors import KeyFileError
 
 if TYPE_CHECKING:
     from gmesh.config.server import Server
+    from gmesh.crypto.ed25519 import Ed25519PrivateKey
     from gmesh.crypto.rsa import RsaPrivateKey, RsaPublicKey
 
 MAX_KEY_FILE = 1024 * 1024
@@ -87,22 +88,45 @@ def rsa_public_key(options: OptionView, blocks: Iterable[Block], base: Path, fil
         raise KeyFileError(f"RSA public key in {file} line {block.line}: {error}") from None
 
 
-def ed25519_public_text(options: OptionView, blocks: Iterable[Block], base: Path) -> str | None:
-    """The Ed25519 public key as 43 characters of tinc's base64, not decoded; None where a host file gives none.
+def load_private_ed25519(server: Server) -> Ed25519PrivateKey | None:
+    """Our Ed25519 key, or None where there is no such file. Raises KeyFileError for one that cannot be used."""
+    from gmesh.crypto.ed25519 import Ed25519PrivateKey
+
+    path = server.ed25519_private_file
+    if not path.exists():
+        return None
+    text = read_key_file(path, "Ed25519 private key")
+    try:
+        return Ed25519PrivateKey.from_pem(text)
+    except KeyFileError as error:
+        raise KeyFileError(f"Error reading Ed25519 private key file `{path}': {error}") from None
+
+
+def ed25519_public_key(options: OptionView, blocks: Iterable[Block], base: Path, file: str) -> bytes | None:
+    """The Ed25519 public key, 32 bytes; None where a host file gives none. Raises KeyFileError.
 
     The order is Ed25519PublicKey, Ed25519PublicKeyFile, a PEM block in the host file. Raises KeyFileError.
     """
+    from gmesh.crypto.ed25519 import public_from_pem, public_from_text
+
     inline = options.given_str("Ed25519PublicKey")
     if inline is not None:
-        return inline
+        try:
+            return public_from_text(inline)
+        except KeyFileError as error:
+            raise KeyFileError(f"Ed25519PublicKey in {file}: {error}") from None
     key_file = options.given_str("Ed25519PublicKeyFile")
     if key_file is not None:
-        from gmesh.config.lexer import parse
-
-        text = read_key_file(base / key_file, "Ed25519 public key")
-        blocks = parse(text.encode("utf-8", "surrogateescape"), str(base / key_file)).blocks
-    block = next((block for block in blocks if block.label == ED25519_PUBLIC_LABEL), None)
-    return None if block is None else "".join(block.text.split("\n")[1:-2])
+        file = str(base / key_file)
+        text: str | None = read_key_file(base / key_file, "Ed25519 public key")
+    else:
+        text = next((block.text for block in blocks if block.label == ED25519_PUBLIC_LABEL), None)
+    if text is None:
+        return None
+    try:
+        return public_from_pem(text)
+    except KeyFileError as error:
+        raise KeyFileError(f"Ed25519 public key in {file}: {error}") from None
 
 
 def permission_notice(path: Path, what: str) -> Notice | None:

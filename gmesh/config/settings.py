@@ -67,10 +67,8 @@ class Option:
         return f"{low} to {high} ({self.values})" if low is not None else f"at most {high} ({self.values})"
 
     def acts_on(self, value: str) -> bool:
-        """Whether gmesh does something about this (valid) value, or has nothing to do for it."""
-        if isinstance(self.effective, bool):
-            return self.effective or value.lower() == self.idle_value.lower()
-        return value.lower() in (item.lower() for item in self.effective)
+        """Whether gmesh does what this value, as `as_text` gives it, asks for."""
+        return self.effective if isinstance(self.effective, bool) else value in self.effective
 
     @property
     def idle_value(self) -> str:

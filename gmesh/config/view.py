@@ -11,8 +11,9 @@ from typing import TypeVar
 from gmesh.config import checks
 from gmesh.config.lexer import Entry
 from gmesh.config.notices import Level, Notice, shown
-from gmesh.config.settings import Option, Scope, all_options, declared, find, nearest
+from gmesh.config.settings import Option, Scope, all_options, as_text, declared, find, nearest
 from gmesh.errors import ConfigError
+from gmesh.values import Subnet
 
 _T = TypeVar("_T", bool, int, str)
 
@@ -132,14 +133,14 @@ class OptionView:
             self._values[option.name] = idle
         for entry in self.entries(option.name):
             value = checks.convert(option, entry.value)
-            if option.effective is True or value == idle or option.acts_on(str(value)):
+            text = entry.value if isinstance(value, Subnet) else as_text(value)
+            if value == idle or option.acts_on(text):
                 continue
             self._values[option.name] = idle
             instead = f"gmesh goes on with {option.idle_value}" if option.idle_value else "it is ignored"
-            text = (
-                f"{option.name} = {shown(entry.value)} is known, but not effective in this version of gmesh: {instead}"
-            )
-            self._notice(Level.WARNING, text, entry)
+            asked = f"{option.name} = {shown(entry.value)}"
+            message = f"{asked} is known, but not effective in this version of gmesh: {instead}"
+            self._notice(Level.WARNING, message, entry)
 
     def _unknown(self, entry: Entry) -> None:
         guess = nearest(entry.key)

@@ -1,0 +1,146 @@
+"""Saving new keys in a directory, tinc 1.1's way: appended, after the old ones have been disabled with ``#``
+(config 5, control-cli 5).
+
+Not here: asking, printing, or reading keys back.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from gmesh.config.directory import Directory
+from gmesh.config.lexer import parse_setting
+from gmesh.config.write import replace_file
+from gmesh.errors import ConfigError
+
+if TYPE_CHECKING:
+    from gmesh.crypto.ed25519 import Ed25519PrivateKey
+    from gmesh.crypto.rsa import RsaPrivateKey
+
+PRIVATE_MODE = 0o600
+PUBLIC_MODE = 0o644
+
+_RSA_PRIVATE_LABELS = ("RSA PRIVATE KEY", "PRIVATE KEY")
+_RSA_PUBLIC_LABELS = ("RSA PUBLIC KEY", "PUBLIC KEY")
+_RSA_PUBLIC_OPTIONS = ("publickey", "publickeyfile")
+_ED25519_PUBLIC_OPTIONS = ("ed25519publickey", "ed25519publickeyfile")
+
+
+@dataclass(frozen=True, slots=True)
+class KeyPlaces:
+    """Where a new pair goes. ``in_host_file`` says that ``public`` is a host file, not a file of the key alone."""
+
+    private: Path
+    public: Path
+    in_host_file: bool
+
+    def moved(self, private: Path | None, public: Path | None) -> KeyPlaces:
+        """The same with other files, where given."""
+        if public is None or public == self.public:
+            return KeyPlaces(private or self.private, self.public, self.in_host_file)
+        return KeyPlaces(private or self.private, public, public.parent.name == "hosts")
+
+
+def places(directory: Directory, kind: str) -> KeyPlaces:
+    """The usual places of the ``rsa`` or ``ed25519`` keys: without a valid Name the public one gets its own file."""
+    option = {"rsa": "privatekeyfile", "ed25519": "ed25519privatekeyfile"}[kind]
+    documents, _ = directory.server_documents()
+    entries = [entry for document in documents for entry in document.entries]
+    given = next((entry.value for entry in entries if entry.key.lower() == option), None)
+    private = directory.base / (given or f"{kind}_key.priv")
+    try:
+        name = directory.own_name()
+    except ConfigError:
+        return KeyPlaces(private, directory.base / f"{kind}_key.pub", False)
+    return KeyPlaces(private, directory.host_file(name), True)
+
+
+def save_rsa(key: RsaPrivateKey, where: KeyPlaces) -> list[Path]:
+    """Append the pair to its files. Returns the files in which old keys were disabled. Raises OSError."""
+    options = _RSA_PUBLIC_OPTIONS if where.in_host_file else ()
+    return _changed(
+        (where.private, _append(where.private, key.to_pem(), PRIVATE_MODE, _RSA_PRIVATE_LABELS)),
+        (where.public, _append(where.public, key.public.to_pem(), PUBLIC_MODE, _RSA_PUBLIC_LABELS, options)),
+    )
+
+
+def save_ed25519(key: Ed25519PrivateKey, where: KeyPlaces) -> list[Path]:
+    """Append the pair to its files. Returns the files in which old keys were disabled. Raises OSError."""
+    from gmesh.crypto.ed25519 import public_to_pem, public_to_text
+
+    text = f"Ed25519PublicKey = {public_to_text(key.public)}\n" if where.in_host_file else public_to_pem(key.public)
+    options = _ED25519_PUBLIC_OPTIONS if where.in_host_file else ()
+    return _changed(
+        (where.private, _append(where.private, key.to_pem(), PRIVATE_MODE, ("ED25519 PRIVATE KEY",))),
+        (where.public, _append(where.public, text, PUBLIC_MODE, ("ED25519 PUBLIC KEY",), options)),
+    )
+
+
+def make_skeleton(directory: Directory, name: str) -> None:
+    """Make what a new node's directory needs before its keys: CONFBASE, hosts/, and tinc.conf with the Name.
+
+    What exists stays as it is; a tinc.conf with another Name is a ConfigError. Raises OSError.
+    """
+    directory.hosts.mkdir(mode=0o755, parents=True, exist_ok=True)
+    file = directory.server_file
+    text = ""
+    with contextlib.suppress(FileNotFoundError):
+        text = _read(file)
+    try:
+        present = directory.own_name()
+    except ConfigError as error:
+        if any(parse_setting(line)[0].lower() == "name" for line in text.splitlines()):
+            raise ConfigError(f"{file} already has a Name, but a bad one: {error.message}") from None
+        replace_file(file, _encode(_joined(text, f"Name = {name}\n", blank=False)), PUBLIC_MODE)
+    else:
+        if present != name:
+            raise ConfigError(f"{file} already names this node {present}; it does not become {name}")
+
+
+def disable_old(text: str, labels: tuple[str, ...], options: tuple[str, ...] = ()) -> str:
+    """Put ``#`` before every line of PEM blocks with these labels, and of these (lower case) options' settings."""
+    lines: list[str] = []
+    inside = old = False
+    for line in text.split("\n"):
+        start = line.lstrip(" \t")
+        if not inside:
+            inside = start.startswith("-----BEGIN")
+            label = start.removeprefix("-----BEGIN").partition("-----")[0].strip()
+            old = label in labels if inside else parse_setting(line)[0].lower() in options
+        lines.append(f"#{line}" if old else line)
+        if inside and start.startswith("-----END"):
+            inside = False
+    return "\n".join(lines)
+
+
+def _append(path: Path, addition: str, mode: int, labels: tuple[str, ...], options: tuple[str, ...] = ()) -> bool:
+    try:
+        old = _read(path)
+    except FileNotFoundError:
+        old = ""
+    disabled = disable_old(old, labels, options)
+    private = mode == PRIVATE_MODE
+    replace_file(path, _encode(_joined(disabled, addition, blank=True)), mode, exact_mode=private)
+    return disabled != old
+
+
+def _joined(text: str, addition: str, *, blank: bool) -> str:
+    if not text:
+        return addition
+    end = "" if text.endswith("\n") else "\n"
+    return f"{text}{end}{chr(10) if blank else ''}{addition}"
+
+
+def _changed(*files: tuple[Path, bool]) -> list[Path]:
+    return [path for path, disabled in files if disabled]
+
+
+def _read(path: Path) -> str:
+    return path.read_bytes().decode("utf-8", "surrogateescape")
+
+
+def _encode(text: str) -> bytes:
+    return text.encode("utf-8", "surrogateescape")
