@@ -48,7 +48,7 @@ class Device(Protocol):
         """The next frame, or None when there is none now. Never blocks. Raises OSError when the device is gone."""
 
     def write(self, frame: bytes) -> bool:
-        """Hand a frame to the system; False (and counted) when it did not take it. Neither blocks nor raises OSError."""
+        """Hand a frame to the system; False (and counted) when it did not take it. Never blocks or raises OSError."""
 
     def close(self) -> None:
         """Close the device; its interface goes away with it unless it was made persistent. Safe to call twice."""

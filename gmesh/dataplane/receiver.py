@@ -1,0 +1,115 @@
+"""What a datagram is: from whom, and which frame is in it (data-legacy 5, 7).
+
+Nothing that a stranger sends changes anything here but counters: addresses follow only datagrams that were
+authentic and new. Everything else costs a bounded number of MACs and no line in any log.
+
+Not here: what happens to the frame.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, MutableMapping
+from typing import Any
+
+from gmesh.dataplane.contract import FrameForPeer
+from gmesh.dataplane.endpoints import Endpoint, address_of, normal_endpoint
+from gmesh.dataplane.flows import Flow, FlowTable, ReceiveKey
+from gmesh.dataplane.strangers import StrangerSearch
+from gmesh.errors import DatagramError
+from gmesh.mesh.events import AddressSeen, DataEvent, ProbeReceived, ReceiveKeyWorn
+from gmesh.values import ETHERNET_HEADER, MTU
+
+_PROBE = b"\0\0"
+
+
+class Receiver:
+    """Opens datagrams and hands their frames to ``deliver(frame, node, now)``."""
+
+    def __init__(
+        self,
+        flows: FlowTable,
+        events: list[DataEvent | FrameForPeer],
+        tally: MutableMapping[str, int],
+        deliver: Callable[[bytes, str, float], None],
+    ) -> None:
+        self._flows = flows
+        self._by_source = flows.by_source
+        self.strangers = StrangerSearch(flows)
+        self._events = events
+        self._tally = tally
+        self._deliver = deliver
+
+    def receive(self, datagram: bytes, source: Endpoint, sock: Any, now: float) -> None:
+        """Take one datagram that ``sock`` received from ``source``. Never raises for what is in it."""
+        tally = self._tally
+        tally["UDP packets in"] += 1
+        tally["UDP bytes in"] += len(datagram)
+        flow = self._by_source.get(source)
+        if flow is None:
+            source = normal_endpoint(source)
+            flow = self._by_source.get(source)
+        frame: bytes | None = None
+        if flow is not None and flow.receive_keys:
+            opener = flow.receive_keys[0].opener
+            try:
+                frame = opener.open(datagram)
+            except DatagramError as error:
+                if opener.verify(datagram):
+                    self._refuse(error)
+                    return
+        if frame is None or flow is None:
+            found = self._search(datagram, source, now, flow)
+            if found is None:
+                return
+            flow, frame = found
+        if source != flow.endpoint:
+            self._seen_elsewhere(flow, source, sock)
+        elif sock is not flow.socket:
+            flow.socket = sock
+        counters = flow.counters
+        counters.last_authentic = now
+        if not flow.worn and flow.receive_keys[0].opener.worn:
+            flow.worn = True
+            self._events.append(ReceiveKeyWorn(flow.name))
+        size = len(frame)
+        if not ETHERNET_HEADER <= size <= MTU:
+            tally["drop frame length"] += 1
+        elif frame[12:14] == _PROBE:
+            tally["probes in"] += 1
+            self._events.append(ProbeReceived(flow.name, frame, address_of(source)))
+        else:
+            counters.packets_in += 1
+            counters.bytes_in += size
+            self._deliver(frame, flow.name, now)
+
+    def _search(self, datagram: bytes, source: Endpoint, now: float, flow: Flow | None) -> tuple[Flow, bytes] | None:
+        """What the newest key of the node at ``source`` did not open: find the key that does."""
+        key: ReceiveKey | None = None
+        if flow is not None:
+            older = flow.receive_keys[1:]
+            key = next((key for key in older if key.until > now and key.opener.verify(datagram)), None)
+        if key is None:
+            found = self.strangers.find(datagram, source, now, flow)
+            if found is None:
+                self._tally["drop stranger" if flow is None else "drop not authentic"] += 1
+                return None
+            flow, key = found
+        assert flow is not None
+        try:
+            return flow, key.opener.open(datagram)
+        except DatagramError as error:
+            self._refuse(error)
+            return None
+
+    def _refuse(self, error: DatagramError) -> None:
+        """Count an authentic datagram that cannot be taken; details of the reason would make too many counters."""
+        self._tally[f"drop {str(error).partition(':')[0]}"] += 1
+
+    def _seen_elsewhere(self, flow: Flow, source: Endpoint, sock: Any) -> None:
+        if not flow.receive_keys[0].identifies:
+            return
+        if self._by_source.get(source) is not flow or source not in flow.sources:
+            self._flows.heard(flow, source, sock)
+        if flow.reported != source:
+            flow.reported = source
+            self._events.append(AddressSeen(flow.name, address_of(source)))

@@ -1,0 +1,191 @@
+"""How a frame gets to a node: by UDP, or as PACKET over a meta connection (data-legacy 6).
+
+Not here: where a frame belongs, which `gmesh.route` says.
+"""
+
+from __future__ import annotations
+
+import errno
+from collections.abc import Callable, Mapping, MutableMapping
+from typing import Any
+
+from gmesh.dataplane.contract import FrameForPeer
+from gmesh.dataplane.endpoints import Endpoint, endpoint_of
+from gmesh.dataplane.flows import Flow, FlowTable
+from gmesh.dataplane.sockets import UdpSockets
+from gmesh.errors import GmeshError
+from gmesh.mesh.actions import SendProbe
+from gmesh.mesh.events import DataEvent, KeyNeeded, TooBig
+from gmesh.route.snapshot import RouteNode, RouteSnapshot
+from gmesh.values import OPTION_PMTU, OPTION_TCPONLY
+
+KEY_INTERVAL = 1.0
+"""Seconds between two `KeyNeeded` for one node."""
+
+# An intermediate hop may be tried after the node itself, and that hop is always its own next hop.
+_MAX_DETOURS = 2
+_DROPPED_ERRORS = frozenset({errno.ENOBUFS, errno.EAGAIN, errno.ENOMEM})
+
+
+class Sender:
+    """Sends frames to nodes. ``events`` takes what has to be handed up, ``tally`` counts by reason."""
+
+    def __init__(
+        self,
+        *,
+        name: str,
+        flows: FlowTable,
+        sockets: UdpSockets,
+        events: list[DataEvent | FrameForPeer],
+        tally: MutableMapping[str, int],
+        clock: Callable[[], float],
+    ) -> None:
+        self._name = name
+        self._flows = flows
+        self._sockets = sockets
+        self._events = events
+        self._tally = tally
+        self._clock = clock
+        self._nodes: Mapping[str, RouteNode] = {}
+        self._options = 0
+
+    def set_routes(self, snapshot: RouteSnapshot) -> None:
+        self._nodes = snapshot.nodes
+        self._options = snapshot.options
+
+    def send(self, target: str, frame: bytes, *, exact: bool = False, tcp_only: bool = False) -> None:
+        """Send a frame to the reachable node ``target`` in the way its path allows; never fails aloud.
+
+        ``exact`` addresses the node itself even where relays lie before it. ``tcp_only`` marks a frame that came by
+        TCP and has to go on so.
+        """
+        nodes = self._nodes
+        node = nodes.get(target)
+        if node is None or not node.reachable:
+            self._tally["drop unreachable"] += 1
+            return
+        counters = self._flow(target).counters
+        counters.packets_out += 1
+        counters.bytes_out += len(frame)
+        for _ in range(_MAX_DETOURS):
+            if tcp_only or (node.via == self._name and not exact):
+                via = nodes.get(node.next_hop)
+            elif exact:
+                via = node
+            else:
+                via = nodes.get(node.via)
+            if via is None:
+                break
+            flow = self._flow(via.name)
+            flow.counters.wanted += 1
+            if tcp_only or (self._options | via.options) & OPTION_TCPONLY:
+                # The originals want via to be a neighbour here, which odd mixes of options do not make true.
+                self._by_tcp(via.name if via.neighbour else via.next_hop, frame)
+                return
+            if flow.sealer is None:
+                self._ask_for_key(flow)
+                self._by_tcp(via.next_hop, frame)
+                return
+            if not flow.udp or (via.options & OPTION_PMTU and len(frame) > flow.min_mtu):
+                if via.next_hop == via.name:
+                    self._by_tcp(via.name, frame)
+                    return
+                hop = nodes.get(via.next_hop)
+                if hop is None:
+                    break
+                node, exact = hop, False
+                continue
+            self._by_udp(flow, via, frame)
+            return
+        self._tally["drop no way"] += 1
+
+    def send_probe(self, probe: SendProbe) -> None:
+        """Seal and send a probe by UDP. Without a sending key, or an address for it, it is counted and dropped."""
+        flow = self._flows.by_name.get(probe.node)
+        if flow is None or flow.sealer is None:
+            self._tally["drop probe without key"] += 1
+            return
+        if probe.address is None:
+            endpoint, sock = flow.endpoint, flow.socket
+        else:
+            endpoint = endpoint_of(probe.address)
+            sock = flow.sources.get(endpoint) if endpoint is not None else None
+            if endpoint == flow.endpoint:
+                sock = flow.socket
+            if sock is None and endpoint is not None:
+                sock = self._sockets.for_endpoint(endpoint)
+        if endpoint is None or sock is None:
+            self._tally["drop probe without address"] += 1
+            return
+        with_ttl = self._sockets.set_ttl(sock, probe.ttl) if probe.ttl else False
+        try:
+            error = self._transmit(flow, sock, endpoint, probe.frame)
+        finally:
+            if with_ttl:
+                self._sockets.set_ttl(sock, -1)
+        if error == 0:
+            self._tally["probes out"] += 1
+        elif error == errno.EMSGSIZE:
+            self._events.append(TooBig(flow.name, len(probe.frame)))
+
+    def _by_udp(self, flow: Flow, via: RouteNode, frame: bytes) -> None:
+        endpoint, sock = flow.endpoint, flow.socket
+        if endpoint is None or sock is None:
+            self._tally["no UDP address"] += 1
+            self._by_tcp(via.next_hop, frame)
+            return
+        error = self._transmit(flow, sock, endpoint, frame)
+        if error == 0:
+            flow.counters.udp_out += 1
+        elif error == errno.EMSGSIZE:
+            # Known to be lost, so it can still go the other way; and those behind it need not try.
+            size = len(frame)
+            flow.min_mtu = min(flow.min_mtu, size - 1)
+            if size < flow.refused:
+                flow.refused = size
+                self._events.append(TooBig(flow.name, size))
+            self._by_tcp(via.next_hop, frame)
+        elif error == errno.EKEYEXPIRED:
+            self._by_tcp(via.next_hop, frame)
+
+    def _transmit(self, flow: Flow, sock: Any, endpoint: Endpoint, frame: bytes) -> int:
+        """Seal a frame and send it: 0, or the system's error number, which is counted here."""
+        sealer = flow.sealer
+        assert sealer is not None
+        try:
+            datagram = sealer.seal(frame)
+        except GmeshError:
+            # Its sequence numbers are used up: as good as no key.
+            flow.sealer = None
+            self._ask_for_key(flow)
+            return errno.EKEYEXPIRED
+        try:
+            sock.sendto(datagram, self._sockets.target(sock, endpoint))
+        except OSError as error:
+            number = error.errno or errno.EIO
+            if number in _DROPPED_ERRORS:
+                self._tally["drop UDP queue full"] += 1
+            elif number == errno.EMSGSIZE:
+                self._tally["UDP too big"] += 1
+            else:
+                # No route, a firewall, an address that cannot be: lost as on the way; the mesh's probes will notice.
+                self._tally[f"drop UDP {errno.errorcode.get(number, 'error')}"] += 1
+            return number
+        self._tally["UDP packets out"] += 1
+        self._tally["UDP bytes out"] += len(datagram)
+        return 0
+
+    def _by_tcp(self, neighbour: str, frame: bytes) -> None:
+        self._tally["TCP packets out"] += 1
+        self._events.append(FrameForPeer(neighbour, frame))
+
+    def _ask_for_key(self, flow: Flow) -> None:
+        now = self._clock()
+        if now - flow.asked_at >= KEY_INTERVAL:
+            flow.asked_at = now
+            self._events.append(KeyNeeded(flow.name))
+
+    def _flow(self, name: str) -> Flow:
+        """The flow of a node of the snapshot; its number is bounded by the snapshot's."""
+        flow = self._flows.by_name.get(name)
+        return self._flows.get_or_add(name) if flow is None else flow

@@ -1,0 +1,267 @@
+"""The data plane in Python: complete, and the reference for every faster one (contract 5).
+
+One greenlet reads the device, one each UDP socket, one hands events up. A reader works through a bounded batch and then
+waits for its descriptor again, which lets everyone else run. Within a batch nothing yields, so that state is never seen
+half changed.
+
+Not here: sending decisions (`sender.py`), who a datagram is from (`receiver.py`), routing (`gmesh.route`), policy (the
+mesh).
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections import Counter
+from collections.abc import Callable, Sequence
+from typing import Any, Literal, Protocol
+
+import gevent
+import gevent.event
+
+from gmesh.dataplane.contract import FrameForPeer, Upcall
+from gmesh.dataplane.endpoints import endpoint_of
+from gmesh.dataplane.flows import FlowTable, ReceiveKey
+from gmesh.dataplane.local_address import local_address
+from gmesh.dataplane.receiver import Receiver
+from gmesh.dataplane.sender import Sender
+from gmesh.dataplane.sockets import UdpSockets
+from gmesh.device.base import Device
+from gmesh.errors import GmeshError
+from gmesh.mesh.actions import SendProbe, SetPath
+from gmesh.mesh.events import DataEvent, FlowCounters
+from gmesh.proto.packet import PacketKey, PacketSealer
+from gmesh.route.router import Router, ToDevice, ToNode
+from gmesh.route.snapshot import RouteSnapshot
+from gmesh.values import ETHERNET_HEADER, MTU, OPTION_TCPONLY
+
+BATCH_PACKETS = 64
+BATCH_SECONDS = 0.002
+_CLOCK_EVERY = 8
+"""Packets between two looks at the clock."""
+MAX_DATAGRAM = 2048
+"""More than any datagram of a peer (1673 bytes, data-legacy 1); longer ones are cut and then fail."""
+
+
+class Spawn(Protocol):
+    """The supervisor's spawn: every greenlet goes through it (contract 7)."""
+
+    def __call__(
+        self, name: str, function: Callable[..., object], *args: object, policy: Literal["restart", "fatal"]
+    ) -> gevent.Greenlet: ...
+
+
+class SlowDataPlane:
+    """Implements `gmesh.dataplane.contract.DataPlane`."""
+
+    def __init__(
+        self,
+        *,
+        name: str,
+        device: Device,
+        sockets: Sequence[Any],
+        upcall: Upcall,
+        clock: Callable[[], float],
+        replay_window: int,
+        spawn: Spawn,
+    ) -> None:
+        """``sockets`` are bound UDP sockets of either family. ``replay_window`` is in bytes (8 packets each), 0: off.
+
+        ``upcall`` gets the events of a batch in order, from a greenlet of its own.
+        """
+        self._name = name
+        self._device = device
+        self._sockets = UdpSockets(sockets)
+        self._upcall = upcall
+        self._clock = clock
+        self._replay_window = replay_window
+        self._spawn = spawn
+        self._greenlets: list[gevent.Greenlet] = []
+        self._tally: Counter[str] = Counter()
+        self._events: list[DataEvent | FrameForPeer] = []
+        self._something_to_tell = gevent.event.Event()
+        self._flows = FlowTable()
+        self._snapshot = RouteSnapshot(name=name, options=0)
+        self._router = Router(self._snapshot, None, local_address)
+        self._sender = Sender(
+            name=name, flows=self._flows, sockets=self._sockets, events=self._events, tally=self._tally, clock=clock
+        )
+        self._receiver = Receiver(self._flows, self._events, self._tally, self._route)
+
+    def start(self) -> None:
+        """Begin to read. The device's end is fatal, as nothing can be done without it."""
+        if self._greenlets:
+            return
+        self._greenlets.append(self._spawn("dataplane events", self._hand_up_forever, policy="restart"))
+        descriptor = self._device.fileno()
+        if descriptor is not None:
+            self._greenlets.append(self._spawn("device reader", self._read_device, descriptor, policy="fatal"))
+        for index, sock in enumerate(self._sockets.all):
+            self._greenlets.append(self._spawn(f"udp {index}", self._read_socket, sock, policy="restart"))
+
+    def stop(self) -> None:
+        greenlets, self._greenlets = self._greenlets, []
+        for greenlet in greenlets:
+            # Blocking, so that the descriptors may be closed right after; but nobody can wait for himself.
+            greenlet.kill(block=greenlet is not gevent.getcurrent())
+
+    def set_routes(self, snapshot: RouteSnapshot) -> None:
+        """Decide by this snapshot from now on. Flows of nodes that it no longer knows are dropped when idle."""
+        self._router = Router(snapshot, self._router, local_address)
+        self._snapshot = snapshot
+        self._sender.set_routes(snapshot)
+        gone = [flow for flow in self._flows if flow.name not in snapshot.nodes and flow.is_idle]
+        for flow in gone:
+            self._flows.remove(flow)
+
+    def install_send_key(self, node: str, key: PacketKey) -> None:
+        """Sequence numbers start at 1 again. Raises GmeshError for algorithms that do not exist here."""
+        self._flows.get_or_add(node).sealer = PacketSealer(key)
+
+    def install_receive_key(self, node: str, key: PacketKey) -> None:
+        """The replay window starts empty; the key before is accepted for some seconds more."""
+        flow = self._flows.get_or_add(node)
+        self._flows.add_receive_key(flow, ReceiveKey(key, self._replay_window), self._clock())
+        self._receiver.strangers.key_added()
+
+    def forget_send_key(self, node: str) -> None:
+        flow = self._flows.by_name.get(node)
+        if flow is not None:
+            flow.sealer = None
+
+    def forget_flow(self, node: str) -> None:
+        flow = self._flows.by_name.get(node)
+        if flow is None:
+            return
+        if node in self._snapshot.nodes:
+            self._flows.forget(flow)
+        else:
+            self._flows.remove(flow)
+
+    def set_path(self, path: SetPath) -> None:
+        endpoint = endpoint_of(path.address) if path.address is not None else None
+        sock = self._sockets.for_endpoint(endpoint) if endpoint is not None else None
+        self._flows.set_path(self._flows.get_or_add(path.node), path, sock, endpoint)
+
+    def send_probe(self, probe: SendProbe) -> None:
+        self._sender.send_probe(probe)
+        self._tell()
+
+    def frame_from_peer(self, node: str, frame: bytes) -> None:
+        """A frame that arrived as PACKET from the neighbour ``node``. It goes on by TCP only, unless the
+        connection carries all frames because it is TCP-only (data-legacy 6)."""
+        if frame[12:14] == b"\0\0" or not ETHERNET_HEADER <= len(frame) <= MTU:
+            # Probe replies of a peer that had no key yet; neither for us nor to be relayed (data-legacy 8).
+            self._tally["drop TCP frame"] += 1
+            return
+        known = self._snapshot.nodes.get(node)
+        if known is None:
+            self._tally["drop TCP stranger"] += 1
+            return
+        counters = self._flows.get_or_add(node).counters
+        counters.packets_in += 1
+        counters.bytes_in += len(frame)
+        self._tally["TCP packets in"] += 1
+        tcp_only_connection = (known.options | self._snapshot.options) & OPTION_TCPONLY != 0
+        self._route(frame, node, self._clock(), tcp_only=not tcp_only_connection)
+        self._tell()
+
+    def counters(self, node: str) -> FlowCounters | None:
+        """The live object, which goes on counting."""
+        flow = self._flows.by_name.get(node)
+        return None if flow is None else flow.counters
+
+    def totals(self) -> dict[str, int]:
+        statistics = self._device.statistics
+        return {
+            "device packets in": statistics.packets_in,
+            "device bytes in": statistics.bytes_in,
+            "device packets out": statistics.packets_out,
+            "device bytes out": statistics.bytes_out,
+            "drop device read": statistics.discarded,
+            "drop device write": statistics.failed,
+            **self._tally,
+        }
+
+    def _mtu_of(self, node: str) -> int:
+        flow = self._flows.by_name.get(node)
+        return MTU if flow is None else flow.mtu
+
+    def _route(self, frame: bytes, source: str, now: float, *, tcp_only: bool = False) -> None:
+        """Decide on a frame and do it."""
+        for verdict in self._router.decide(frame, source, self._mtu_of, now):
+            if isinstance(verdict, ToNode):
+                self._sender.send(verdict.node, verdict.frame, exact=verdict.exact, tcp_only=tcp_only)
+            elif isinstance(verdict, ToDevice):
+                self._device.write(verdict.frame)
+            else:
+                self._tally[f"drop {verdict.reason}"] += 1
+
+    def _tell(self) -> None:
+        if self._events:
+            self._something_to_tell.set()
+
+    def _hand_up_forever(self) -> None:
+        """Events go up from here and not from where they arise, so that no call of the mesh runs within another, and
+        a fault in what they lead to stops no reader."""
+        while True:
+            self._something_to_tell.wait()
+            self._something_to_tell.clear()
+            events = self._events.copy()
+            self._events.clear()
+            if events:
+                self._upcall(events)
+
+    def _read_device(self, descriptor: int) -> None:
+        hub = gevent.get_hub()
+        with contextlib.closing(hub.loop.io(descriptor, 1)) as readable:
+            while True:
+                hub.wait(readable)
+                try:
+                    self._device_batch()
+                except OSError as error:
+                    raise GmeshError(f"Could not read from {self._device.name}: {error.strerror}") from None
+                finally:
+                    self._tell()
+
+    def _device_batch(self) -> None:
+        read, route, clock, me = self._device.read, self._route, self._clock, self._name
+        now = clock()
+        end = now + BATCH_SECONDS
+        for count in range(1, BATCH_PACKETS + 1):
+            frame = read()
+            if frame is None:
+                return
+            route(frame, me, now)
+            if count % _CLOCK_EVERY == 0:
+                now = clock()
+                if now >= end:
+                    return
+
+    def _read_socket(self, sock: Any) -> None:
+        hub = gevent.get_hub()
+        with contextlib.closing(hub.loop.io(sock.fileno(), 1)) as readable:
+            while True:
+                hub.wait(readable)
+                try:
+                    self._socket_batch(sock)
+                finally:
+                    self._tell()
+
+    def _socket_batch(self, sock: Any) -> None:
+        recvfrom, receive, clock = sock.recvfrom, self._receiver.receive, self._clock
+        now = clock()
+        end = now + BATCH_SECONDS
+        for count in range(1, BATCH_PACKETS + 1):
+            try:
+                datagram, source = recvfrom(MAX_DATAGRAM)
+            except BlockingIOError:
+                return
+            except OSError:
+                # An ICMP error for something sent earlier; reading goes on.
+                self._tally["UDP receive errors"] += 1
+                continue
+            receive(datagram, source, sock, now)
+            if count % _CLOCK_EVERY == 0:
+                now = clock()
+                if now >= end:
+                    return

@@ -1,0 +1,96 @@
+"""Opening the UDP sockets that the data plane reads and writes.
+
+Path MTU. The sockets forbid fragmentation with IP_PMTUDISC_DO, as tinc's do, and not with IP_PMTUDISC_PROBE. Under DO
+the kernel remembers what ICMP says about a path and refuses larger datagrams with EMSGSIZE, so that a path that shrinks
+is noticed with the first packet after the ICMP message, and that packet is not lost, for it can go by TCP. Under PROBE
+such packets vanish until the mesh's probes find out. The price is small: the kernel believes ICMP only if it quotes a
+datagram of one of our sockets, never goes below net.ipv4.route.min_pmtu (552), and forgets after ten minutes; all that
+a forger gains is that larger frames go by TCP for so long.
+
+Not here: TCP sockets, and which addresses to listen on.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import socket as std_socket
+from dataclasses import dataclass
+from typing import Any
+
+import gevent.socket
+
+from gmesh.dataplane.endpoints import endpoint_of
+from gmesh.errors import ConfigError
+from gmesh.values import Address
+
+# Numbers of Linux that Python's socket module does not name.
+_IP_MTU_DISCOVER = 10
+_IPV6_MTU_DISCOVER = 23
+_PMTUDISC_DO = 2
+
+
+@dataclass(frozen=True, slots=True)
+class UdpOptions:
+    """UDPRcvBuf, UDPSndBuf (bytes, 0 leaves the system's), FWMark (0: none) and BindToInterface (empty: none)."""
+
+    receive_buffer: int = 0
+    send_buffer: int = 0
+    mark: int = 0
+    interface: str = ""
+
+    def prepare(self, sock: Any) -> None:
+        """Set mark and interface on any socket, TCP included. Raises ConfigError with the reason."""
+        if self.mark:
+            _set_or_blame(sock, std_socket.SO_MARK, self.mark, "FWMark", f"Can't set SO_MARK to {self.mark}")
+        if self.interface:
+            name = self.interface.encode()[:15] + b"\0"
+            message = f"Can't bind to interface {self.interface}"
+            _set_or_blame(sock, std_socket.SO_BINDTODEVICE, name, "BindToInterface", message)
+
+
+def open_udp(address: Address, options: UdpOptions) -> Any:
+    """A bound, non-blocking gevent UDP socket for a numeric address, whose port may be 0; IPv6 sockets take IPv6 only.
+
+    Raises OSError where it cannot be bound, ConfigError where mark or interface are refused.
+    """
+    family = std_socket.AF_INET6 if address.family == 6 else std_socket.AF_INET
+    # Port 0 has no endpoint to send to, but may be bound.
+    where = endpoint_of(Address(address.host, "1"))
+    if where is None:
+        raise ConfigError(f"{address} is no address to listen on")
+    sock = gevent.socket.socket(family, std_socket.SOCK_DGRAM, std_socket.IPPROTO_UDP)
+    try:
+        prepare_udp(sock, options)
+        if family == std_socket.AF_INET6:
+            sock.setsockopt(std_socket.IPPROTO_IPV6, std_socket.IPV6_V6ONLY, 1)
+        sock.bind((where[0], int(address.port), *where[2:]))
+    except BaseException:
+        sock.close()
+        raise
+    return sock
+
+
+def prepare_udp(sock: Any, options: UdpOptions) -> None:
+    """Set every option but the address on a UDP socket, which may have come from elsewhere (socket activation)."""
+    sock.setblocking(False)
+    # Local discovery sends to the broadcast address.
+    sock.setsockopt(std_socket.SOL_SOCKET, std_socket.SO_BROADCAST, 1)
+    sizes = ((std_socket.SO_RCVBUF, options.receive_buffer), (std_socket.SO_SNDBUF, options.send_buffer))
+    for option, size in sizes:
+        if size > 0:
+            # A system that grants less, or none, is no reason not to start.
+            with contextlib.suppress(OSError, OverflowError):
+                sock.setsockopt(std_socket.SOL_SOCKET, option, size)
+    if sock.family == std_socket.AF_INET6:
+        sock.setsockopt(std_socket.IPPROTO_IPV6, _IPV6_MTU_DISCOVER, _PMTUDISC_DO)
+    else:
+        sock.setsockopt(std_socket.IPPROTO_IP, _IP_MTU_DISCOVER, _PMTUDISC_DO)
+    options.prepare(sock)
+
+
+def _set_or_blame(sock: Any, option: int, value: int | bytes, key: str, message: str) -> None:
+    try:
+        sock.setsockopt(std_socket.SOL_SOCKET, option, value)
+    except (OSError, OverflowError) as error:
+        reason = error.strerror if isinstance(error, OSError) else "out of range"
+        raise ConfigError(f"{message}: {reason}", key=key) from None
