@@ -26,6 +26,13 @@ def test_pieces_are_exact() -> None:
     assert all(internet_sum(piece[14:34]) == 0 for piece in pieces)
 
 
+def test_the_last_piece_may_be_full() -> None:
+    assert fragments(ipv4(payload=DATA[:1104]), 590) == [
+        ipv4(payload=DATA[:552], flags=0x2000),
+        ipv4(payload=DATA[552:1104], flags=69),
+    ]
+
+
 def test_a_fragment_is_cut_further() -> None:
     assert fragments(ipv4(payload=DATA[:800], flags=0x2000 + 100), 590) == [
         ipv4(payload=DATA[:552], flags=0x2000 + 100),

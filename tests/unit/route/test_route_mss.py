@@ -6,7 +6,7 @@ import struct
 
 import pytest
 
-from gmesh.route.mss import clamped
+from gmesh.route.mss import clamped, may_carry_mss
 from tests.unit.route.route_frames import internet_sum, ipv4, ipv6, pseudo, tcp
 
 A4, B4, A6, B6 = "10.0.1.1", "10.0.2.2", "fd00:1::1", "fd00:2::2"
@@ -64,6 +64,7 @@ def test_ipv4_in_ipv4() -> None:
         syn4(b"\0" + mss(1460)),  # behind the end of the list
         syn4(b"\x02\x03\x05"),  # an MSS of the wrong length
         syn4(b"\x02\x06" + mss(1460)),
+        syn4(b"\1\1\x02\x04"),  # its value would lie in the data
         syn4(b"\x05\x00" + mss(1460)),  # an option that never ends
         syn4(b"\x05\x01" + mss(1460)),
         syn4(mss(1460), flags=1),  # a later fragment has no TCP header
@@ -76,6 +77,14 @@ def test_ipv4_in_ipv4() -> None:
 )
 def test_left_alone_as_the_same_object(frame: bytes) -> None:
     assert clamped(frame, 796) is frame
+
+
+def test_the_quick_look_reaches_the_last_place() -> None:
+    late = syn4(b"\1" * 36 + mss(1460), options=b"\1" * 40)
+    assert may_carry_mss(late)
+    assert may_carry_mss(ipv4(payload=late[14:], protocol=4, options=b"\1" * 40, tag=VLAN))
+    assert may_carry_mss(syn4(mss(1460)))
+    assert not may_carry_mss(syn4(b"\1\1\x08\x0a" + bytes(8)))
 
 
 def test_no_mtu_makes_a_negative_mss() -> None:

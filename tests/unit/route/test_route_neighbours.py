@@ -90,6 +90,17 @@ def test_solicitation_without_link_address(router: Router) -> None:
     assert router.decide(ask_nd("fd00:2::2", b""), "a", mtus, 0.0) == [ToDevice(advertise("fd00:2::2", b""))]
 
 
+def test_solicitation_longer_than_its_frame(router: Router) -> None:
+    """Its checksum would be right for the bytes that are there and the length that it claims."""
+    frame = ask_nd("fd00:2::2")
+    length = len(frame) - 54
+    lying = struct.pack("!H", length + 8)
+    total = int.from_bytes(frame[56:58], "big") - 8
+    frame = frame[:18] + lying + frame[20:56] + struct.pack("!H", total) + frame[58:]
+    assert internet_sum(pseudo("fd00:1::1", "ff02::1:ff00:2", length + 8, 58) + frame[54:]) == 0
+    assert [type(verdict) for verdict in router.decide(frame, "a", mtus, 0.0)] == [Drop]
+
+
 @pytest.mark.parametrize("frame", [ask_arp("10.0.2.2"), ask_nd("fd00:2::2")])
 def test_only_for_the_own_tap_device(router: Router, frame: bytes) -> None:
     assert [type(verdict) for verdict in router.decide(frame, "b", mtus, 0.0)] == [Drop]

@@ -212,7 +212,12 @@ def test_clamping_follows_the_option_of_via() -> None:
     assert decide(Router(snapshot(options=0)), frame, "b", narrow(b=796)) == ToDevice(frame)
 
 
-GROUPS = [ipv4(destination="224.0.0.251"), ipv4(destination="255.255.255.255"), ipv6(destination="ff02::fb")]
+GROUPS = [
+    ipv4(destination="224.0.0.251"),
+    ipv4(destination="239.255.255.250"),
+    ipv4(destination="255.255.255.255"),
+    ipv6(destination="ff02::fb"),
+]
 
 
 def test_unanswered_frames_ask_for_no_local_address_and_use_up_no_limit() -> None:
