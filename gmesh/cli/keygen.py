@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from gmesh.config.directory import Directory
     from gmesh.config.newkeys import KeyPlaces
+    from gmesh.daemon.options import DaemonOptions
 
 USAGE = """gmesh-keygen: make the keys of a node.
 
@@ -67,11 +68,17 @@ STRONG_BITS = 2048
 
 def main(argv: list[str] | None = None) -> int:
     """The command. Returns the exit code: 0, or 1 with a message on stderr."""
+    arguments = _arguments(sys.argv[1:] if argv is None else argv)
+    return _reported(lambda: _run(arguments))
+
+
+def _reported(work: Callable[[], None]) -> int:
+    """Do it, or say why not; the exit code."""
     from gmesh.errors import GmeshError
 
-    arguments = _arguments(sys.argv[1:] if argv is None else argv)
     try:
-        return _run(arguments)
+        work()
+        return 0
     except GmeshError as error:
         print(f"gmesh-keygen: {error}", file=sys.stderr)
     except OSError as error:
@@ -81,6 +88,16 @@ def main(argv: list[str] | None = None) -> int:
     return 1
 
 
+def generate_for_daemon(options: DaemonOptions, bits: str) -> int:
+    """``gmeshd -K[BITS]``: an RSA key only, as tinc 1.0 makes it; ``bits`` may be empty. Returns the exit code."""
+    from gmesh.config.directory import Directory
+    from gmesh.config.paths import config_base
+
+    directory = Directory(config_base(options.netname, options.confbase), options.netname)
+    ask = ask_on_terminal if _on_terminal() else None
+    return _reported(lambda: generate(directory, parse_bits(bits or str(STRONG_BITS)), False, ask))
+
+
 def generate(directory: Directory, rsa_bits: int | None, ed25519: bool, ask: Ask | None = None) -> None:
     """Make and save keys (an RSA key unless ``rsa_bits`` is None), telling about it on stderr.
 
@@ -88,6 +105,12 @@ def generate(directory: Directory, rsa_bits: int | None, ed25519: bool, ask: Ask
     """
     from gmesh.config import newkeys
 
+    kinds = {"rsa": "RSA"} if rsa_bits is not None else {}
+    if ed25519:
+        kinds["ed25519"] = "Ed25519"
+    where = {kind: _asked(newkeys.places(directory, kind), title, ask) for kind, title in kinds.items()}
+    for place in where.values():
+        newkeys.prepare(place)
     if rsa_bits is not None:
         from gmesh.crypto.rsa import RsaPrivateKey
 
@@ -96,16 +119,14 @@ def generate(directory: Directory, rsa_bits: int | None, ed25519: bool, ask: Ask
         _say(f"Generating {rsa_bits} bits keys:")
         rsa_key = RsaPrivateKey.generate(rsa_bits)
         _say("Done.")
-        where = _asked(newkeys.places(directory, "rsa"), "RSA", ask)
-        _report(where, newkeys.save_rsa(rsa_key, where))
+        _report(where["rsa"], newkeys.save_rsa(rsa_key, where["rsa"]))
     if ed25519:
         from gmesh.crypto.ed25519 import SEED_SIZE, Ed25519PrivateKey
 
         _say("Generating Ed25519 key pair:")
         ed25519_key = Ed25519PrivateKey.from_seed(os.urandom(SEED_SIZE))
         _say("Done.")
-        where = _asked(newkeys.places(directory, "ed25519"), "Ed25519", ask)
-        _report(where, newkeys.save_ed25519(ed25519_key, where))
+        _report(where["ed25519"], newkeys.save_ed25519(ed25519_key, where["ed25519"]))
 
 
 def parse_bits(text: str) -> int:
@@ -151,7 +172,11 @@ def _with_explicit_bits(argv: list[str]) -> list[str]:
     return result
 
 
-def _run(arguments: dict[str, str | bool | None]) -> int:
+def _on_terminal() -> bool:
+    return sys.stdin.isatty() and sys.stdout.isatty()
+
+
+def _run(arguments: dict[str, str | bool | None]) -> None:
     from gmesh.config import newkeys
     from gmesh.config.directory import Directory
     from gmesh.config.netname import check_netname
@@ -178,10 +203,9 @@ def _run(arguments: dict[str, str | bool | None]) -> int:
         newkeys.make_skeleton(directory, str(name))
     elif not directory.base.is_dir():
         raise ConfigError(f"there is no directory {directory.base}; give --name NAME to make a new node there")
-    interactive = not arguments["--batch"] and sys.stdin.isatty() and sys.stdout.isatty()
-    generate(directory, bits, both or bool(arguments["--ed25519"]), ask_on_terminal if interactive else None)
+    ask = ask_on_terminal if _on_terminal() and not arguments["--batch"] else None
+    generate(directory, bits, both or bool(arguments["--ed25519"]), ask)
     _say("Now give the host file with the public keys to the other nodes, and restart the daemon if it runs.")
-    return 0
 
 
 def _asked(where: KeyPlaces, kind: str, ask: Ask | None) -> KeyPlaces:

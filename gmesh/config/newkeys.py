@@ -58,6 +58,15 @@ def places(directory: Directory, kind: str) -> KeyPlaces:
     return KeyPlaces(private, directory.host_file(name), True)
 
 
+def prepare(where: KeyPlaces) -> None:
+    """See to it that the files' directories exist; only hosts/ is made. Raises ConfigError or OSError."""
+    if where.in_host_file and where.public.parent.parent.is_dir():
+        where.public.parent.mkdir(mode=0o755, exist_ok=True)
+    for path in (where.private, where.public):
+        if not path.parent.is_dir():
+            raise ConfigError(f"there is no directory {path.parent}")
+
+
 def save_rsa(key: RsaPrivateKey, where: KeyPlaces) -> list[Path]:
     """Append the pair to its files. Returns the files in which old keys were disabled. Raises OSError."""
     options = _RSA_PUBLIC_OPTIONS if where.in_host_file else ()

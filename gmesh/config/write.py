@@ -16,8 +16,16 @@ def replace_file(path: Path, data: bytes, mode: int, *, exact_mode: bool = False
     """Write ``data`` to a new file beside ``path``, flush it to the disk and rename it over ``path``.
 
     An existing file's mode and owner are kept, unless ``exact_mode`` asks for ``mode``; a symbolic link stays one.
-    Raises OSError; then the old file is untouched.
+    Raises OSError that names ``path``; then the old file is untouched.
     """
+    try:
+        _replace(path, data, mode, exact_mode)
+    except OSError as error:
+        error.filename = str(path)
+        raise
+
+
+def _replace(path: Path, data: bytes, mode: int, exact_mode: bool) -> None:
     target = Path(os.path.realpath(path))
     try:
         old: os.stat_result | None = target.stat()
