@@ -47,7 +47,7 @@ class UdpSockets:
     @staticmethod
     def set_ttl(sock: Any, ttl: int) -> bool:
         """Set the time to live of what is sent from now on, -1 for the system's default; whether that worked."""
-        with contextlib.suppress(OSError, OverflowError):
+        with contextlib.suppress(OSError):
             if sock.family == std_socket.AF_INET6:
                 sock.setsockopt(std_socket.IPPROTO_IPV6, std_socket.IPV6_UNICAST_HOPS, ttl)
             else:

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import contextlib
 import socket as std_socket
+import sys
 from dataclasses import dataclass
 from typing import Any
 
@@ -27,6 +28,7 @@ from gmesh.values import Address
 _IP_MTU_DISCOVER = 10
 _IPV6_MTU_DISCOVER = 23
 _PMTUDISC_DO = 2
+_LARGEST_INT = 2**31 - 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,7 +43,11 @@ class UdpOptions:
     def prepare(self, sock: Any) -> None:
         """Set mark and interface on any socket, TCP included. Raises ConfigError with the reason."""
         if self.mark:
-            _set_or_blame(sock, std_socket.SO_MARK, self.mark, "FWMark", f"Can't set SO_MARK to {self.mark}")
+            try:
+                mark = self.mark.to_bytes(4, sys.byteorder, signed=self.mark < 0)
+            except OverflowError:
+                raise ConfigError(f"FWMark {self.mark} does not fit 32 bits", key="FWMark") from None
+            _set_or_blame(sock, std_socket.SO_MARK, mark, "FWMark", f"Can't set SO_MARK to {self.mark}")
         if self.interface:
             name = self.interface.encode()[:15] + b"\0"
             message = f"Can't bind to interface {self.interface}"
@@ -79,8 +85,8 @@ def prepare_udp(sock: Any, options: UdpOptions) -> None:
     for option, size in sizes:
         if size > 0:
             # A system that grants less, or none, is no reason not to start.
-            with contextlib.suppress(OSError, OverflowError):
-                sock.setsockopt(std_socket.SOL_SOCKET, option, size)
+            with contextlib.suppress(OSError):
+                sock.setsockopt(std_socket.SOL_SOCKET, option, min(size, _LARGEST_INT))
     if sock.family == std_socket.AF_INET6:
         sock.setsockopt(std_socket.IPPROTO_IPV6, _IPV6_MTU_DISCOVER, _PMTUDISC_DO)
     else:
@@ -88,9 +94,8 @@ def prepare_udp(sock: Any, options: UdpOptions) -> None:
     options.prepare(sock)
 
 
-def _set_or_blame(sock: Any, option: int, value: int | bytes, key: str, message: str) -> None:
+def _set_or_blame(sock: Any, option: int, value: bytes, key: str, message: str) -> None:
     try:
         sock.setsockopt(std_socket.SOL_SOCKET, option, value)
-    except (OSError, OverflowError) as error:
-        reason = error.strerror if isinstance(error, OSError) else "out of range"
-        raise ConfigError(f"{message}: {reason}", key=key) from None
+    except OSError as error:
+        raise ConfigError(f"{message}: {error.strerror}", key=key) from None
