@@ -23,10 +23,11 @@ from gmesh.mesh.events import (
     ReceiveKeyWorn,
     TooBig,
 )
+from gmesh.mesh.health import Timing
 from gmesh.mesh.legacy_channel import LegacyChannel
 from gmesh.mesh.registry import Node, Registry
 from gmesh.mesh.settings import MeshSettings
-from gmesh.mesh.udp import Source, Timing, UdpPath
+from gmesh.mesh.udp import Source, UdpPath
 from gmesh.proto.packet import PacketKey
 from gmesh.proto.requests import AnsKey, KeyChanged, ReqKey
 from gmesh.values import MTU, OPTION_PMTU, OPTION_TCPONLY, Address
@@ -356,7 +357,7 @@ class DataChannels:
     def _reflexive_address(self, source: str, target: str) -> str:
         """What to append to an ANS_KEY: where we see its creator, if both ends are proved to be reached by UDP."""
         creator, reader = self._peers.get(source), self._peers.get(target)
-        if creator is None or reader is None or not creator.path.confirmed or reader.path.min_mtu == 0:
+        if creator is None or reader is None or not creator.path.confirmed or not reader.path.confirmed:
             return ""
         address = creator.path.address
         if address is None or address.endpoint is None or "%" in address.host:

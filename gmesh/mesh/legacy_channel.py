@@ -2,7 +2,7 @@
 
 Two keys, unrelated: the one we made, with which the node encrypts to us, and the one it made. An ANS_KEY never answers
 an ANS_KEY, and what may answer or repeat is limited by time, so that two nodes cannot keep each other busy. Every
-ANS_KEY of ours carries a fresh key: the reader starts its sequence numbers anew, which would be replays under an old one.
+ANS_KEY of ours carries a fresh key: the reader starts its sequence numbers anew, replays under an old key.
 Not here: relaying for others and the gossip part (`channels.py`), UDP (`udp.py`).
 """
 

@@ -1,21 +1,14 @@
 """Whether and how UDP reaches one node: discovery of its address, health of the path, size of its frames.
 
 One machine for both generations: it sends probe frames, reads the answers and the flow's counters, and says by
-`SetPath` what may be used. Not here: keys (`legacy_channel.py`), which node is used as relay (routing), when an unproved
-address is probed (`punching.py`), which sizes are tried (`pmtu.py`).
-
-Health has two clocks, because a path may die in one direction only. Data that went out while nothing authentic came
-back raises a question within a quarter of a second; and while data flows at all, a question goes out every second even
-if plenty comes in. Unanswered questions are repeated quickly, and when the oldest has waited long enough (by the
-measured round trip; twice as long while authentic data still arrives) the path is dead and data goes by TCP. Any answer
-brings it back.
+`SetPath` what may be used. Not here: keys (`legacy_channel.py`), which node is used as relay (routing), when an
+unproved address is probed (`punching.py`), which sizes are tried (`pmtu.py`), when a path counts as dead (`health.py`).
 """
 
 from __future__ import annotations
 
 import ipaddress
 import logging
-import math
 from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -23,48 +16,14 @@ from enum import Enum, auto
 
 from gmesh.mesh.actions import Action, Log, SendProbe, SetPath
 from gmesh.mesh.events import FlowCounters, FlowReader
+from gmesh.mesh.health import NEVER, Health, Question, Questions, Timing, Verdict
 from gmesh.mesh.pmtu import SMALL_PROBE, Overhead, PathMtu, Purpose, Round
 from gmesh.mesh.punching import step
 from gmesh.proto import probe
 from gmesh.proto.probe import ProbeKind
 from gmesh.values import Address
 
-NEVER = math.inf
-MAX_CANDIDATES = 8
-MAX_OUTSTANDING = 64
-TOKEN = slice(14, 30)
-"""The random bytes of a probe by which its answer is recognised."""
-
-
-@dataclass(frozen=True, slots=True)
-class Timing:
-    """Seconds, unless the name says otherwise. The defaults meet requirement 13; experiments may vary them."""
-
-    poll_active: float = 0.2
-    poll_idle: float = 0.5
-    active_for: float = 5.0
-    """How long after its last frame a flow counts as one with traffic."""
-    quiet_question: float = 0.25
-    """Data sent and nothing authentic back for so long: ask."""
-    proof_interval: float = 1.0
-    """A round trip is proved so often while data flows."""
-    patience_low: float = 0.6
-    patience_high: float = 2.2
-    idle_patience: float = 2.2
-    questions: int = 3
-    """The least number of unanswered questions before a path is dead."""
-    dead_interval: float = 0.5
-    keepalive: float = 10.0
-    """For nodes with traffic in the last `keepalive_for` seconds and for neighbours; others: the ping interval."""
-    keepalive_for: float = 120.0
-    verify_interval: float = 3.0
-    verify_tries: int = 5
-    search_tries: int = 3
-    grow_interval: float = 12.0
-    answer_lifetime: float = 5.0
-    late_wakeup: float = 0.2
-    """Woken later than this: we were not running, so the peer's answers may still wait in the socket."""
-    sighting_gap: float = 0.2
+MAX_CANDIDATES = 10
 
 
 class State(Enum):
@@ -101,15 +60,6 @@ class Candidate:
     probed_at: float = -NEVER
 
 
-@dataclass(frozen=True, slots=True)
-class Question:
-    """An outstanding probe."""
-
-    size: int
-    address: Address
-    sent: float
-
-
 class UdpPath:
     """The machine for one node.
 
@@ -135,33 +85,31 @@ class UdpPath:
         self.address: Address | None = None
         self.candidates: OrderedDict[Address, Candidate] = OrderedDict()
         self.mtu = PathMtu(limit)
-        self.round_trip: float | None = None
         self.ping_interval = ping_interval
         self.has_key = False
         self.last_wanted = -NEVER
         self._smaller = own_name.encode() < node.encode()
-        self._entropy = entropy
         self._flows = flows
         self._timing = timing or Timing()
+        self._questions = Questions(entropy, self._timing.answer_lifetime)
+        self._health = Health(self._timing, self._questions)
         self._pmtu = True
         self._neighbour = False
-        self._variation = 0.0
-        self._questions: OrderedDict[bytes, Question] = OrderedDict()
         self._published: SetPath | None = None
         self._seen: Address | None = None
         self._counters = FlowCounters()
         self._polled_at = 0.0
-        self._last_sent = -NEVER
         self._started = 0.0
         self._died = 0.0
-        self._proved_at = -NEVER
-        self._silent_since: float | None = None
-        self._asked_since: float | None = None
-        self._asked = 0
         self._next_poll = self._next_probe = self._next_round = NEVER
-        self._next_verify = self._next_grow = 0.0
+        self._verified_at = self._grown_at = -NEVER
 
     # What others read
+
+    @property
+    def round_trip(self) -> float | None:
+        """Smoothed round trip in seconds, None where never measured."""
+        return self._questions.round_trip
 
     @property
     def confirmed(self) -> bool:
@@ -273,8 +221,9 @@ class UdpPath:
             return []
         self._remember(address, Source.SEEN)
         self._seen = address
-        if self.state is not State.CONFIRMED or self._asked_since is not None:
+        if self.state is not State.CONFIRMED or self._health.doubtful:
             self.address = address
+            self._verified_at = -NEVER
         actions: list[Action] = []
         if self.has_key and now - self.candidates[address].probed_at >= self._timing.sighting_gap:
             actions += self._ask(address, SMALL_PROBE, now)
@@ -287,13 +236,12 @@ class UdpPath:
             return []
         if parsed.kind is ProbeKind.REQUEST:
             return self._request_received(frame, address, now)
-        question = self._take_question(frame, parsed)
+        question = self._questions.take(frame, parsed, now)
         if question is None or self.state is State.OFF:
             return []
         actions: list[Action] = []
         if address != self.address:
             actions += self.address_seen(address, now)
-        self._measure(now - question.sent)
         actions += self._answered(question, now)
         return [*actions, *self._publish()]
 
@@ -310,7 +258,8 @@ class UdpPath:
         """The network may have changed: look at once."""
         if self.state in (State.OFF, State.WAITING) or not self.has_key:
             return []
-        self._next_grow = min(self._next_grow, now)
+        self._grown_at = -NEVER
+        self._next_round = now
         return [*self._probe_now(now), *self._publish()]
 
     # Time
@@ -324,7 +273,7 @@ class UdpPath:
         if due > now:
             return []
         if now - due > self._timing.late_wakeup:
-            self._forgive(now - due)
+            self._health.forgive(now - due)
         actions: list[Action] = []
         if self._next_poll <= now:
             actions += self._poll(now)
@@ -347,18 +296,16 @@ class UdpPath:
     def _reset(self, state: State) -> None:
         self.state = state
         self.mtu.restart()
-        self.round_trip = None
-        self._variation = 0.0
+        self._questions.restart()
+        self._health.restart()
         self._seen = None
-        self._proved_at = -NEVER
-        self._next_verify = self._next_grow = 0.0
+        self._verified_at = self._grown_at = -NEVER
         self._next_poll = self._next_probe = self._next_round = NEVER
-        self._forget_questions()
 
     def _confirm(self, address: Address, now: float) -> list[Action]:
         old, self.state, self.address = self.state, State.CONFIRMED, address
-        self._next_verify = now
-        self._next_grow = now + self._timing.grow_interval
+        self._verified_at = -NEVER
+        self._grown_at = now
         self._next_round = now
         self._next_poll = min(self._next_poll, now + self._timing.poll_active)
         what = "again" if old is State.DEAD else "directly"
@@ -369,7 +316,7 @@ class UdpPath:
         self._died = now
         self.mtu.round = None
         self._next_round = NEVER
-        self._clear_trouble()
+        self._health.clear()
         self._next_probe = now + self._timing.dead_interval / 2
         return [Log(logging.INFO, 3, f"UDP to {self.node} is silent, its packets go by TCP", f"udp-down {self.node}")]
 
@@ -387,10 +334,7 @@ class UdpPath:
     # Questions and answers
 
     def _ask(self, address: Address, size: int, now: float, ttl: int = 0) -> list[Action]:
-        frame = probe.make_request(size, self._entropy)
-        while len(self._questions) >= MAX_OUTSTANDING:
-            self._questions.popitem(last=False)
-        self._questions[frame[TOKEN]] = Question(size, address, now)
+        frame = self._questions.ask(size, address, now)
         candidate = self.candidates.get(address)
         if candidate is not None:
             candidate.probed_at = now
@@ -400,23 +344,8 @@ class UdpPath:
         """A question whose silence counts against the path in use."""
         if self.address is None:
             return []
-        if self._asked_since is None:
-            self._asked_since = now
-        self._asked += 1
+        self._health.asked(now)
         return self._ask(self.address, SMALL_PROBE, now)
-
-    def _take_question(self, frame: bytes, answer: probe.Probe) -> Question | None:
-        """The outstanding question that ``frame`` answers. Short replies name only its length."""
-        if answer.kind is ProbeKind.REPLY:
-            token = frame[TOKEN]
-            question = self._questions.get(token)
-            if question is None or question.size != answer.length:
-                return None
-            return self._questions.pop(token)
-        for token, question in reversed(self._questions.items()):
-            if question.size == answer.length:
-                return self._questions.pop(token)
-        return None
 
     def _request_received(self, frame: bytes, address: Address, now: float) -> list[Action]:
         actions: list[Action] = []
@@ -439,31 +368,17 @@ class UdpPath:
         if self.state is not State.CONFIRMED:
             actions += self._confirm(question.address, now)
         elif question.address != self.address:
-            if question.address != self._seen and self._asked_since is None:
+            if question.address != self._seen and not self._health.doubtful:
                 return []
             self.address = question.address
-            self._next_verify = now
+            self._verified_at = -NEVER
             self.mtu.round = None
             self._next_round = now
         self._seen = None
-        self._proved_at = now
-        self._clear_trouble()
+        self._health.proved(now)
         if self._pmtu and self.mtu.proved(question.size):
             self._next_round = now
         return actions
-
-    def _measure(self, sample: float) -> None:
-        """Smoothed round trip and its variation, as TCP does (RFC 6298)."""
-        if self.round_trip is None:
-            self.round_trip, self._variation = sample, sample / 2
-        else:
-            self._variation += (abs(sample - self.round_trip) - self._variation) / 4
-            self.round_trip += (sample - self.round_trip) / 8
-
-    @property
-    def _reply_time(self) -> float:
-        """How long an answer takes at most, as far as we know."""
-        return 0.15 if self.round_trip is None else self.round_trip + 4 * self._variation
 
     def _remember(self, address: Address, source: Source) -> None:
         """Keep a candidate; where there are too many, the one that was learnt first goes, but never the path in use."""
@@ -474,19 +389,8 @@ class UdpPath:
         self.candidates[address] = Candidate(source)
 
     def _forget_questions(self) -> None:
-        self._questions.clear()
-        self._clear_trouble()
-
-    def _clear_trouble(self) -> None:
-        self._silent_since = self._asked_since = None
-        self._asked = 0
-
-    def _forgive(self, lateness: float) -> None:
-        """We slept, so silence meanwhile proves nothing."""
-        if self._silent_since is not None:
-            self._silent_since += lateness
-        if self._asked_since is not None:
-            self._asked_since += lateness
+        self._questions.forget()
+        self._health.clear()
 
     # Health
 
@@ -497,83 +401,33 @@ class UdpPath:
         return FlowCounters(wanted=counters.wanted, udp_out=counters.udp_out, last_authentic=counters.last_authentic)
 
     def _poll(self, now: float) -> list[Action]:
+        """Read the counters and judge the path by them."""
         counters = self._read()
         before, self._counters = self._counters, counters
         since, self._polled_at = self._polled_at, now
-        sent = counters.udp_out != before.udp_out
         if counters.wanted != before.wanted:
-            resumed = not self.recent_traffic(now, self._timing.active_for)
+            if not self.recent_traffic(now, self._timing.active_for):
+                self._traffic_resumed(now)
             self.last_wanted = now
-            if resumed and self.wants_help:
-                self._next_probe = now
-        if sent:
-            self._last_sent = now
-        while self._questions:
-            token, oldest = next(iter(self._questions.items()))
-            if now - oldest.sent < self._timing.answer_lifetime:
-                break
-            del self._questions[token]
-        actions: list[Action] = []
-        if self.state is State.CONFIRMED and self.has_key:
-            actions += self._watch(counters.last_authentic, sent, since, now)
+        self._questions.drop_old(now)
         active = self.recent_traffic(now, self._timing.active_for)
-        pause = self._timing.poll_active if active else self._timing.poll_idle
-        if self.state is State.TRUSTED:
-            pause = max(pause, self._timing.proof_interval)
-        self._next_poll = min(now + pause, self._wake_for_health(now))
+        self._next_poll = now + (self._timing.poll_active if active else self._timing.poll_idle)
+        if self.state is not State.CONFIRMED or not self.has_key:
+            return []
+        keepalive, sent = self._keepalive(now), counters.udp_out != before.udp_out
+        verdict = self._health.observe(counters.last_authentic, sent=sent, since=since, keepalive=keepalive, now=now)
+        if verdict is Verdict.DEAD:
+            return self._die(now)
+        actions = self._question_path(now) if verdict is Verdict.ASK else []
+        self._next_poll = min(self._next_poll, self._health.wake(counters.last_authentic, keepalive, now))
         return actions
 
-    def _watch(self, authentic: float, sent: bool, since: float, now: float) -> list[Action]:
-        timing = self._timing
-        if self._silent_since is not None and authentic > self._silent_since:
-            self._silent_since = None
-        if sent and self._silent_since is None:
-            self._silent_since = max(since, min(authentic, now))
-        if self._asked_since is not None:
-            if self._is_dead(authentic, now):
-                return self._die(now)
-            if now >= self._last_question() + self._spacing(now) - 1e-9:
-                return self._question_path(now)
-            return []
-        proof_age = now - self._proved_at
-        quiet = self._silent_since is not None and now - self._silent_since >= timing.quiet_question - 1e-9
-        due = quiet or (sent and proof_age >= timing.proof_interval) or proof_age >= self._keepalive(now)
-        return self._question_path(now) if due else []
-
-    def _last_question(self) -> float:
-        return next(reversed(self._questions.values())).sent if self._questions else -NEVER
-
-    def _spacing(self, now: float) -> float:
-        """Seconds between repeated questions."""
-        if now - self._last_sent > self._timing.proof_interval:
-            return 0.5
-        return min(max(0.1, self._reply_time / 2), 0.4)
-
-    def _patience(self, now: float) -> float:
-        """How long the oldest question may stay unanswered."""
-        if now - self._last_sent > self._timing.proof_interval:
-            return max(self._timing.idle_patience, 2 * self._reply_time)
-        wanted = max(self._timing.patience_low, min(4 * self._reply_time, self._timing.patience_high))
-        return max(wanted, 1.5 * self._reply_time)
-
-    def _is_dead(self, authentic: float, now: float) -> bool:
-        assert self._asked_since is not None
-        patience = self._patience(now)
-        if authentic > self._asked_since:
-            patience *= 2
-        return self._asked >= self._timing.questions and now - self._asked_since >= patience - 1e-9
-
-    def _wake_for_health(self, now: float) -> float:
-        """When health needs a look before the next regular poll."""
-        if self.state is not State.CONFIRMED or not self.has_key:
-            return NEVER
-        if self._asked_since is not None:
-            wake = min(self._last_question() + self._spacing(now), self._asked_since + self._patience(now))
-        elif self._silent_since is not None:
-            wake = self._silent_since + self._timing.quiet_question
-        else:
-            wake = self._proved_at + self._keepalive(now)
-        return max(wake, now + 0.02)
+    def _traffic_resumed(self, now: float) -> None:
+        """What waited for traffic is due."""
+        if self.wants_help and self.has_key:
+            self._next_probe = now
+        elif self.state is State.CONFIRMED:
+            self._next_round = min(self._next_round, now)
 
     def _keepalive(self, now: float) -> float:
         short = self._neighbour or self.recent_traffic(now, self._timing.keepalive_for)
@@ -587,7 +441,7 @@ class UdpPath:
         if not self.has_key:
             return []
         if self.state is State.CONFIRMED:
-            return self._question_path(now) if self._asked_since is None else []
+            return [] if self._health.doubtful else self._question_path(now)
         if self.state is State.SEARCHING:
             return self._search(now)
         if self.state is State.DEAD:
@@ -640,7 +494,7 @@ class UdpPath:
             return []
         current = self.mtu.round
         if current is not None and current.tries >= self._tries(current.purpose):
-            lives = self._proved_at >= current.started
+            lives = self._health.proved_at >= current.started
             if self.mtu.failed(lives) is not None and not lives:
                 self._next_round = now + self._timing.proof_interval
                 return []
@@ -648,10 +502,10 @@ class UdpPath:
         if current is None:
             current = self._next_purpose(now)
         if current is None:
-            self._next_round = max(self._next_size_check(now), now + 0.1)
+            self._next_round = max(min(self._verify_due(now), self._grow_due(now)), now + 0.1)
             return []
         current.tries += 1
-        self._next_round = now + min(max(0.1, 1.2 * self._reply_time), 1.0)
+        self._next_round = now + min(max(0.1, 1.2 * self._questions.reply_time), 1.0)
         actions: list[Action] = []
         for size in current.targets:
             actions += self._ask(self.address, size, now)
@@ -668,20 +522,24 @@ class UdpPath:
             current = self.mtu.begin(now, Purpose.SEARCH, family)
             if current is not None:
                 return current
-        if now >= self._next_verify:
-            self._next_verify = now + self._timing.verify_interval
+        if now >= self._verify_due(now):
+            self._verified_at = now
             current = self.mtu.begin(now, Purpose.VERIFY, family)
             if current is not None:
                 return current
-        if now >= self._next_grow:
-            self._next_grow = now + min(self._timing.grow_interval, self.ping_interval)
+        if now >= self._grow_due(now):
+            self._grown_at = now
             return self.mtu.begin(now, Purpose.GROW, family)
         return None
 
-    def _next_size_check(self, now: float) -> float:
-        if self.recent_traffic(now, self._timing.active_for):
-            return min(self._next_verify, self._next_grow)
-        return self._next_grow
+    def _verify_due(self, now: float) -> float:
+        """An idle path need not be verified: that is done as soon as it has traffic."""
+        active = self.recent_traffic(now, self._timing.active_for)
+        return self._verified_at + self._timing.verify_interval if active else NEVER
+
+    def _grow_due(self, now: float) -> float:
+        active = self.recent_traffic(now, self._timing.active_for)
+        return self._grown_at + (min(self._timing.grow_interval, self.ping_interval) if active else self.ping_interval)
 
 
 def is_probeable(address: Address) -> bool:
