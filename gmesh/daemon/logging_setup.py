@@ -17,7 +17,6 @@ import time
 from collections.abc import Callable
 
 from gmesh.daemon.log_limit import LogLimiter
-from gmesh.mesh.actions import Log
 
 NOTICE = 25
 MAX_MESSAGE = 1023
@@ -299,6 +298,10 @@ class DaemonLog(logging.Handler):
             self._subscriptions.remove(subscription)
             self._update_threshold()
 
+    def write(self, level: int, debug: int, text: str, key: str = "") -> None:
+        """The same as `log`, for those who are handed this object."""
+        log(debug, level, text, key)
+
     def tick(self) -> None:
         """Write the summaries that are due. Called about once a second; every line that is logged does it as well."""
         for summary in self._limiter.due(self._clock()):
@@ -354,8 +357,3 @@ def log(debug: int, level: int, text: str, key: str = "", *, exception: BaseExce
     if handlers and isinstance(handlers[0], DaemonLog) and not handlers[0].wants(debug):
         return
     _logger.log(level, "%s", text, exc_info=exception, extra={"debug": debug, "key": key})
-
-
-def log_action(action: Log) -> None:
-    """Execute the mesh's `Log`."""
-    log(action.debug, action.level, action.text, action.key)

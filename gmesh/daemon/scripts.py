@@ -107,20 +107,17 @@ class ScriptQueue:
         """tinc-up or tinc-down."""
         self.put("tinc-up" if up else "tinc-down")
 
-    def node(self, action: NodeUp | NodeDown) -> None:
-        """host-up and hosts/NODE-up, or their mirrors."""
-        up = isinstance(action, NodeUp)
+    def mesh_event(self, event: NodeUp | NodeDown | SubnetUp | SubnetDown) -> None:
+        """host-up and hosts/NODE-up, or subnet-up, or their mirrors."""
+        up = isinstance(event, NodeUp | SubnetUp)
         word = "up" if up else "down"
-        variables = remote_variables(action.node, action.address)
-        self.put(f"host-{word}", variables, subject=("host", action.node), up=up)
-        self.put(f"hosts/{action.node}-{word}", variables, subject=("node", action.node), up=up)
-
-    def subnet(self, action: SubnetUp | SubnetDown) -> None:
-        """subnet-up or subnet-down."""
-        up = isinstance(action, SubnetUp)
-        variables = remote_variables(action.node, action.address)
-        variables |= {"SUBNET": action.subnet.format(with_weight=False), "WEIGHT": str(action.subnet.weight)}
-        self.put("subnet-up" if up else "subnet-down", variables, subject=(action.node, action.subnet), up=up)
+        variables = remote_variables(event.node, event.address)
+        if isinstance(event, NodeUp | NodeDown):
+            self.put(f"host-{word}", variables, subject=("host", event.node), up=up)
+            self.put(f"hosts/{event.node}-{word}", variables, subject=("node", event.node), up=up)
+        else:
+            variables |= {"SUBNET": event.subnet.format(with_weight=False), "WEIGHT": str(event.subnet.weight)}
+            self.put(f"subnet-{word}", variables, subject=(event.node, event.subnet), up=up)
 
     def wait(self, timeout: float | None = None) -> bool:
         """Wait until no script waits or runs; False when ``timeout`` seconds were not enough."""

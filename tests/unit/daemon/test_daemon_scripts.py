@@ -63,11 +63,11 @@ def test_order_and_environment(base: Path, queue: ScriptQueue, lines: list[str],
     where = Address("192.0.2.1", "655")
     net = Subnet.parse("10.0.5.0/24#10")
     queue.tinc(up=True)
-    queue.subnet(SubnetUp("alpha", Subnet.parse("fd00:1::/64#7"), None))
-    queue.node(NodeUp("beta", where))
-    queue.subnet(SubnetUp("beta", net, where))
-    queue.node(NodeDown("beta", UNKNOWN_ADDRESS))
-    queue.subnet(SubnetDown("beta", net, UNKNOWN_ADDRESS))
+    queue.mesh_event(SubnetUp("alpha", Subnet.parse("fd00:1::/64#7"), None))
+    queue.mesh_event(NodeUp("beta", where))
+    queue.mesh_event(SubnetUp("beta", net, where))
+    queue.mesh_event(NodeDown("beta", UNKNOWN_ADDRESS))
+    queue.mesh_event(SubnetDown("beta", net, UNKNOWN_ADDRESS))
     queue.tinc(up=False)
     assert queue.wait(10)
     runs: list[tuple[str, dict[str, str]]] = []
@@ -195,7 +195,7 @@ def test_a_hanging_script_holds_up_scripts_only(base: Path, queue: ScriptQueue, 
     script(base, "host-up", "touch wrong")
     script(base, "tinc-down", "touch down")
     queue.tinc(up=True)
-    queue.node(NodeUp("beta", UNKNOWN_ADDRESS))
+    queue.mesh_event(NodeUp("beta", UNKNOWN_ADDRESS))
     queue.tinc(up=False)
     ticks = 0
     with gevent.Timeout(5):

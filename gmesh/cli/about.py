@@ -1,0 +1,27 @@
+"""What ``--version`` says. Scripts look for ``version NUMBER`` and for the words of the ``Features`` line."""
+
+from __future__ import annotations
+
+import sys
+
+from gmesh import __version__
+
+FEATURES = ("legacy_protocol",)
+"""Words as tinc 1.1 uses them (daemon-cli 1), only for what works; a checker knows no others."""
+
+PROTOCOL = "17.0"
+
+
+def version_text(program: str) -> str:
+    """The text of ``--version``, with its last newline."""
+    python = ".".join(map(str, sys.version_info[:3]))
+    return (
+        f"{program} version {__version__} (Python {python}, protocol {PROTOCOL})\n"
+        f"Features: {' '.join(FEATURES)}\n\n"
+        "gmesh is free software under the Apache License, version 2.0.\n"
+    )
+
+
+def try_line(program: str) -> str:
+    """What follows every complaint about a command line, with its newline."""
+    return f"Try `{program} --help' for more information.\n"

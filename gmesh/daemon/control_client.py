@@ -1,0 +1,296 @@
+"""One client of the control socket: greeting, requests in order, dumps in portions, the log stream.
+
+Whatever a client does or does not do costs bounded memory and delays nobody (requirement 29). Not here: accepting
+clients (`control_server`), the text of the protocol (`proto.control`), what requests do (`ControlBackend`).
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from itertools import islice
+from typing import TYPE_CHECKING, Any, Protocol
+
+import gevent
+from gevent.event import Event
+from gevent.lock import RLock
+
+from gmesh.daemon.logging_setup import MAX_MESSAGE, NOTICE, Subscription, log, stderr_line
+from gmesh.errors import PeerError
+from gmesh.proto.control import (
+    CONTROL_CLIENT,
+    MAX_REQUEST,
+    UNSUPPORTED,
+    ConnectionLine,
+    ConnectionStatus,
+    ControlCode,
+    ControlRequest,
+    end_of_dump,
+    greeting_answer,
+    parse_control_request,
+    result,
+    stream_header,
+)
+from gmesh.values import Address, is_node_name
+
+if TYPE_CHECKING:
+    from gmesh.daemon.control_server import ControlServer
+
+UNIX_ADDRESS = Address("localhost", "unix")
+GREETING_LIMIT = 5.0
+"""Seconds until a client must have shown the cookie."""
+
+STALL_LIMIT = 5.0
+"""Seconds for which a client may leave a full socket unread."""
+
+PORTION = 256
+"""Dump lines that are sent (and made) at a time, before others have their turn."""
+
+LOG_LIMIT = 256 * 1024
+"""Bytes of log lines that may wait for one client."""
+
+_RELOAD_FAILED = 22
+"""EINVAL."""
+
+
+class DumpLine(Protocol):
+    """Any line of a dump."""
+
+    def format(self) -> str: ...
+
+
+class _Dropped(Exception):
+    """The client is to be dropped, for a reason that is the client's fault."""
+
+
+class _LogStream:
+    """Log lines on their way to one client."""
+
+    def __init__(self) -> None:
+        self.subscription: Subscription | None = None
+        self.colour = False
+        self.overflow = False
+        self._waiting: deque[bytes] = deque()
+        self._size = 0
+        self._arrived = Event()
+        self._sending = False
+
+    def receive(self, level: int, created: float, message: str) -> None:
+        text = stderr_line(level, created, message, colour=self.colour).encode("utf-8", "backslashreplace")
+        text = text[:MAX_MESSAGE]
+        data = stream_header(ControlCode.LOG, len(text)).encode("ascii") + b"\n" + text
+        if self._size + len(data) > LOG_LIMIT:
+            self.overflow = True
+        else:
+            self._waiting.append(data)
+            self._size += len(data)
+        self._arrived.set()
+
+    @property
+    def empty(self) -> bool:
+        return not self._waiting and not self._sending
+
+    def take(self) -> bytes:
+        """Everything that waits, once something does. What was taken before counts as sent."""
+        self._sending = False
+        self._arrived.wait()
+        self._arrived.clear()
+        self._sending = True
+        data = b"".join(self._waiting)
+        self._waiting.clear()
+        self._size = 0
+        return data
+
+
+class ControlClient:
+    """``socket`` is a gevent socket, which the client owns. ``rest`` is what was received from it already."""
+
+    def __init__(
+        self, server: ControlServer, socket: Any, address: Address, rest: bytes = b"", *, authenticated: bool = False
+    ) -> None:
+        self._server = server
+        self._socket = socket
+        self._address = address
+        self._buffer = rest
+        self._writing = RLock()
+        self._log_stream: _LogStream | None = None
+        self.authenticated = authenticated
+        self.waits_for_end = False
+        self._actions: dict[int, Callable[[ControlRequest], None]] = {
+            ControlCode.STOP: self._stop,
+            ControlCode.RELOAD: self._reload,
+            ControlCode.PURGE: lambda request: self._simple(request, server.backend.purge),
+            ControlCode.RETRY: lambda request: self._simple(request, server.backend.retry),
+            ControlCode.SET_DEBUG: self._set_debug,
+            ControlCode.CONNECT: self._connect,
+            ControlCode.DISCONNECT: self._disconnect,
+            ControlCode.DUMP_NODES: lambda request: self._dump(request, server.backend.nodes),
+            ControlCode.DUMP_EDGES: lambda request: self._dump(request, server.backend.edges),
+            ControlCode.DUMP_SUBNETS: lambda request: self._dump(request, server.backend.subnets),
+            ControlCode.DUMP_CONNECTIONS: lambda request: self._dump(request, server.connections),
+            ControlCode.DUMP_TRAFFIC: lambda request: self._dump(request, server.backend.traffic),
+            ControlCode.LOG: self._start_log,
+        }
+
+    @property
+    def expendable(self) -> bool:
+        """Whether it may be closed to make room for another: nobody waits for anything from it."""
+        return self._log_stream is None and not self.waits_for_end
+
+    @property
+    def drained(self) -> bool:
+        """Whether no log line waits for it."""
+        return self._log_stream is None or self._log_stream.empty
+
+    def line(self) -> ConnectionLine:
+        """How it appears in a dump of connections."""
+        status = ConnectionStatus.CONTROL
+        if self._log_stream is not None:
+            status |= ConnectionStatus.LOG
+            if self._log_stream.colour:
+                status |= ConnectionStatus.LOG_COLOR
+        return ConnectionLine(CONTROL_CLIENT, self._address, 0, self._socket.fileno(), status)
+
+    def close(self) -> None:
+        """Close the socket; the client's greenlets end by that. Harmless when repeated."""
+        if self._log_stream is not None and self._log_stream.subscription is not None:
+            self._log_stream.subscription.close()
+        self._socket.close()
+
+    def run(self) -> None:
+        """Serve until the client leaves, misbehaves, or `close`."""
+        self._socket.settimeout(STALL_LIMIT)
+        try:
+            if not self.authenticated:
+                self._greet()
+            self._welcome()
+            for line in self._lines():
+                self._serve(parse_control_request(line))
+        except (PeerError, _Dropped) as error:
+            log(1, logging.WARNING, f"Dropping a control client: {error}", key="control client")
+        except OSError as error:
+            log(5, logging.DEBUG, f"A control client is gone: {error}", key="control client gone")
+        finally:
+            self.close()
+
+    def _greet(self) -> None:
+        with gevent.Timeout(GREETING_LIMIT, _Dropped("no greeting in time")):
+            line = next(self._lines(), "")
+        words = line.split()
+        if len(words) < 2 or words[0] != "0" or not words[1].startswith("^"):
+            raise _Dropped("no greeting")
+        if not self._server.is_cookie(words[1][1:]):
+            raise _Dropped("wrong cookie")
+        self.authenticated = True
+
+    def _welcome(self) -> None:
+        backend = self._server.backend
+        self._send_lines(greeting_answer(backend.name, backend.version, os.getpid()))
+
+    def _lines(self) -> Iterator[str]:
+        while True:
+            line, newline, rest = self._buffer.partition(b"\n")
+            if newline:
+                self._buffer = rest
+                yield line.decode("ascii", "replace").rstrip("\r")
+                continue
+            if len(self._buffer) > MAX_REQUEST:
+                raise _Dropped("over-long line")
+            try:
+                data = self._socket.recv(4096)
+            except TimeoutError:
+                # The limit is for writing; a client may be silent for as long as it likes.
+                continue
+            if not data:
+                return
+            self._buffer += data
+
+    def _serve(self, request: ControlRequest) -> None:
+        action = self._actions.get(request.code)
+        if action is None:
+            self._send_lines([UNSUPPORTED])
+        else:
+            action(request)
+
+    def _send_lines(self, lines: Iterable[str]) -> None:
+        self._send("".join(f"{line}\n" for line in lines).encode("utf-8"))
+
+    def _send(self, data: bytes) -> None:
+        with self._writing:
+            try:
+                self._socket.sendall(data)
+            except TimeoutError:
+                raise _Dropped("it does not read what it asked for") from None
+        # One client that is always ready must not keep the loop to itself.
+        gevent.sleep(0)
+
+    def _dump(self, request: ControlRequest, rows: Callable[[], Iterable[DumpLine]]) -> None:
+        with self._server.dumping:
+            waiting = iter(list(rows()))
+            while portion := list(islice(waiting, PORTION)):
+                self._send_lines(row.format() for row in portion)
+            self._send_lines([end_of_dump(request.code)])
+
+    def _simple(self, request: ControlRequest, function: Callable[[], None]) -> None:
+        log(0, NOTICE, f"Got '{ControlCode(request.code).name.lower()}' command", key="control command")
+        function()
+        self._send_lines([result(request.code, 0)])
+
+    def _stop(self, request: ControlRequest) -> None:
+        log(0, NOTICE, "Got 'stop' command", key="control command")
+        self.waits_for_end = True
+        self._send_lines([result(request.code, 0)])
+        self._server.backend.stop()
+
+    def _reload(self, request: ControlRequest) -> None:
+        log(0, NOTICE, "Got 'reload' command", key="control command")
+        self._send_lines([result(request.code, 0 if self._server.backend.reload() else _RELOAD_FAILED)])
+
+    def _set_debug(self, request: ControlRequest) -> None:
+        level = request.integer(0)
+        old = self._server.backend.debug
+        if level >= 0:
+            self._server.backend.debug = level
+        self._send_lines([result(request.code, old)])
+
+    def _connect(self, request: ControlRequest) -> None:
+        name = request.arguments[0] if request.arguments else ""
+        value = self._server.backend.connect(name) if is_node_name(name) else -1
+        self._send_lines([result(request.code, value)])
+
+    def _disconnect(self, request: ControlRequest) -> None:
+        name = request.arguments[0] if request.arguments else ""
+        if name == CONTROL_CLIENT:
+            self._send_lines([result(request.code, 0)])
+            self._server.close_clients()
+            return
+        value = self._server.backend.disconnect(name) if name else -1
+        self._send_lines([result(request.code, value)])
+
+    def _start_log(self, request: ControlRequest) -> None:
+        level = request.integer(0)
+        stream = self._log_stream
+        if stream is None:
+            stream = self._log_stream = _LogStream()
+            self._server.spawn("control log", self._pump, stream)
+        stream.colour = len(request.arguments) > 1 and request.integer(1) != 0
+        if stream.subscription is not None:
+            stream.subscription.close()
+        stream.subscription = self._server.log.subscribe(level, stream.receive)
+
+    def _pump(self, stream: _LogStream) -> None:
+        """Send log lines; the client's own greenlet goes on reading requests meanwhile."""
+        try:
+            while not stream.overflow:
+                data = stream.take()
+                if data:
+                    self._send(data)
+            raise _Dropped("it reads the log too slowly")
+        except _Dropped as error:
+            log(1, logging.WARNING, f"Dropping a control client: {error}", key="control client")
+        except OSError as error:
+            log(5, logging.DEBUG, f"A log reader is gone: {error}", key="control client gone")
+        finally:
+            self.close()
