@@ -38,12 +38,14 @@ class Receiver:
         self._events = events
         self._tally = tally
         self._deliver = deliver
+        self.packets = 0
+        """Datagrams received, whoever sent them, and below their bytes."""
+        self.bytes = 0
 
     def receive(self, datagram: bytes, source: Endpoint, sock: Any, now: float) -> None:
         """Take one datagram that ``sock`` received from ``source``. Never raises for what is in it."""
-        tally = self._tally
-        tally["UDP packets in"] += 1
-        tally["UDP bytes in"] += len(datagram)
+        self.packets += 1
+        self.bytes += len(datagram)
         flow = self._by_source.get(source)
         if flow is None:
             source = normal_endpoint(source)
@@ -73,9 +75,9 @@ class Receiver:
             self._events.append(ReceiveKeyWorn(flow.name))
         size = len(frame)
         if not ETHERNET_HEADER <= size <= MTU:
-            tally["drop frame length"] += 1
+            self._tally["drop frame length"] += 1
         elif frame[12:14] == _PROBE:
-            tally["probes in"] += 1
+            self._tally["probes in"] += 1
             self._events.append(ProbeReceived(flow.name, frame, address_of(source)))
         else:
             counters.packets_in += 1

@@ -27,6 +27,21 @@ _MAX_DETOURS = 2
 _DROPPED_ERRORS = frozenset({errno.ENOBUFS, errno.EAGAIN, errno.ENOMEM})
 
 
+def traffic_class(frame: bytes) -> int:
+    """The priority (DSCP) bits of the IP packet in a frame, behind a VLAN tag too, 0 for others.
+
+    The congestion bits stay 0: a mark that the outer packet gets on its way would be lost with it.
+    """
+    start = 18 if frame[12:14] == b"\x81\x00" else 14
+    header = frame[start : start + 2]
+    if len(header) == 2:
+        if header[0] >> 4 == 4 and frame[start - 2 : start] == b"\x08\x00":
+            return header[1] & 0xFC
+        if header[0] >> 4 == 6 and frame[start - 2 : start] == b"\x86\xdd":
+            return ((header[0] << 4) & 0xF0 | header[1] >> 4) & 0xFC
+    return 0
+
+
 class Sender:
     """Sends frames to nodes. ``events`` takes what has to be handed up, ``tally`` counts by reason."""
 
@@ -48,10 +63,15 @@ class Sender:
         self._clock = clock
         self._nodes: Mapping[str, RouteNode] = {}
         self._options = 0
+        self._inherit = False
+        self.packets = 0
+        """Datagrams sent, probes included, and below their bytes."""
+        self.bytes = 0
 
     def set_routes(self, snapshot: RouteSnapshot) -> None:
         self._nodes = snapshot.nodes
         self._options = snapshot.options
+        self._inherit = snapshot.settings.priority_inheritance
 
     def send(self, target: str, frame: bytes, *, exact: bool = False, tcp_only: bool = False) -> None:
         """Send a frame to the reachable node ``target`` in the way its path allows; never fails aloud.
@@ -64,7 +84,8 @@ class Sender:
         if node is None or not node.reachable:
             self._tally["drop unreachable"] += 1
             return
-        counters = self._flow(target).counters
+        target_flow = flow = self._flow(target)
+        counters = flow.counters
         counters.packets_out += 1
         counters.bytes_out += len(frame)
         for _ in range(_MAX_DETOURS):
@@ -76,7 +97,7 @@ class Sender:
                 via = nodes.get(node.via)
             if via is None:
                 break
-            flow = self._flow(via.name)
+            flow = target_flow if via.name == target else self._flow(via.name)
             flow.counters.wanted += 1
             if tcp_only or (self._options | via.options) & OPTION_TCPONLY:
                 # The originals want via to be a neighbour here, which odd mixes of options do not make true.
@@ -134,6 +155,8 @@ class Sender:
             self._tally["no UDP address"] += 1
             self._by_tcp(via.next_hop, frame)
             return
+        if self._inherit:
+            self._sockets.set_traffic_class(sock, traffic_class(frame))
         error = self._transmit(flow, sock, endpoint, frame)
         if error == 0:
             flow.counters.udp_out += 1
@@ -160,7 +183,7 @@ class Sender:
             self._ask_for_key(flow)
             return errno.EKEYEXPIRED
         try:
-            sock.sendto(datagram, self._sockets.target(sock, endpoint))
+            sock.sendto(datagram, self._sockets.target(sock, endpoint) if self._sockets.maps else endpoint)
         except OSError as error:
             number = error.errno or errno.EIO
             if number in _DROPPED_ERRORS:
@@ -171,8 +194,8 @@ class Sender:
                 # No route, a firewall, an address that cannot be: lost as on the way; the mesh's probes will notice.
                 self._tally[f"drop UDP {errno.errorcode.get(number, 'error')}"] += 1
             return number
-        self._tally["UDP packets out"] += 1
-        self._tally["UDP bytes out"] += len(datagram)
+        self.packets += 1
+        self.bytes += len(datagram)
         return 0
 
     def _by_tcp(self, neighbour: str, frame: bytes) -> None:

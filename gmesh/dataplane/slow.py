@@ -179,6 +179,10 @@ class SlowDataPlane:
             "device bytes out": statistics.bytes_out,
             "drop device read": statistics.discarded,
             "drop device write": statistics.failed,
+            "UDP packets in": self._receiver.packets,
+            "UDP bytes in": self._receiver.bytes,
+            "UDP packets out": self._sender.packets,
+            "UDP bytes out": self._sender.bytes,
             **self._tally,
         }
 

@@ -33,6 +33,9 @@ class UdpSockets:
                 self._mapping = sock
         if self._ipv4 is None:
             self._ipv4 = self._mapping
+        self.maps = self._mapping is not None
+        """Whether `target` ever differs from the endpoint."""
+        self._traffic_class: dict[int, int] = {}
 
     def for_endpoint(self, endpoint: Endpoint) -> Any:
         """The socket to send from, or None where no socket is of that family."""
@@ -43,6 +46,18 @@ class UdpSockets:
         if sock is self._mapping and len(endpoint) == 2:
             return (f"::ffff:{endpoint[0]}", endpoint[1], 0, 0)
         return endpoint
+
+    def set_traffic_class(self, sock: Any, value: int) -> None:
+        """Set the TOS byte, or IPv6's traffic class, of what is sent from now on. A refusal does not matter."""
+        number = sock.fileno()
+        if self._traffic_class.get(number, 0) == value:
+            return
+        self._traffic_class[number] = value
+        with contextlib.suppress(OSError):
+            if sock.family == std_socket.AF_INET6:
+                sock.setsockopt(std_socket.IPPROTO_IPV6, std_socket.IPV6_TCLASS, value)
+            else:
+                sock.setsockopt(std_socket.IPPROTO_IP, std_socket.IP_TOS, value)
 
     @staticmethod
     def set_ttl(sock: Any, ttl: int) -> bool:

@@ -102,6 +102,9 @@ class FakeSocket:
         self.options: list[tuple[int, int, int]] = []
         self.error: OSError | None = None
 
+    def fileno(self) -> int:
+        return 99
+
     def setblocking(self, flag: bool) -> None:
         assert not flag
 

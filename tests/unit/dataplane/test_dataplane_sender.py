@@ -13,12 +13,12 @@ from dataplane_lab import FakeSocket, make_key, neighbour, probe_frame
 from gmesh.dataplane.contract import FrameForPeer
 from gmesh.dataplane.endpoints import endpoint_of
 from gmesh.dataplane.flows import FlowTable
-from gmesh.dataplane.sender import Sender
+from gmesh.dataplane.sender import Sender, traffic_class
 from gmesh.dataplane.sockets import UdpSockets
 from gmesh.mesh.actions import SendProbe, SetPath
 from gmesh.mesh.events import DataEvent, FlowCounters, KeyNeeded, TooBig
 from gmesh.proto.packet import PacketOpener, PacketSealer
-from gmesh.route.snapshot import RouteNode, RouteSnapshot
+from gmesh.route.snapshot import RouteNode, RouteSettings, RouteSnapshot
 from gmesh.values import MTU, OPTION_INDIRECT, OPTION_PMTU, OPTION_TCPONLY, Address
 
 FRAME = bytes(12) + b"\x08\x00" + bytes(486)
@@ -240,6 +240,38 @@ def test_used_up_sequence_numbers_are_like_no_key() -> None:
     bench.sender.send("beta", FRAME)
     bench.sender.send("beta", FRAME)
     assert bench.events == [KeyNeeded("beta"), FrameForPeer("beta", FRAME), FrameForPeer("beta", FRAME)]
+
+
+IPV4_EXPEDITED = bytes(12) + b"\x08\x00\x45\xb9" + bytes(40)
+IPV6_EXPEDITED = bytes(12) + b"\x86\xdd\x6b\x90" + bytes(60)
+
+
+@pytest.mark.parametrize(
+    ("frame", "value"),
+    [
+        (IPV4_EXPEDITED, 0xB8),
+        (IPV6_EXPEDITED, 0xB8),
+        (bytes(12) + b"\x81\x00\x00\x05" + IPV4_EXPEDITED[12:], 0xB8),
+        (bytes(12) + b"\x08\x06" + bytes(28), 0),
+        (bytes(12) + b"\x08\x00\x65\xff", 0),
+        (bytes(15), 0),
+    ],
+)
+def test_traffic_class(frame: bytes, value: int) -> None:
+    assert traffic_class(frame) == value
+
+
+def test_requirement_19_priority_is_inherited_when_asked_for() -> None:
+    bench = Bench(NEAR)
+    bench.ready("beta", BETA)
+    bench.sender.send("beta", IPV4_EXPEDITED)
+    assert bench.socket.options == []
+    settings = RouteSettings(priority_inheritance=True)
+    bench.sender.set_routes(RouteSnapshot("alpha", OPTION_PMTU, {"beta": NEAR}, (), settings))
+    for frame in (IPV4_EXPEDITED, IPV4_EXPEDITED, FRAME):
+        bench.sender.send("beta", frame)
+    level, option = std_socket.IPPROTO_IP, std_socket.IP_TOS
+    assert bench.socket.options == [(level, option, 0xB8), (level, option, 0)]
 
 
 def test_a_probe_is_sent_whatever_the_path_allows_and_never_by_tcp() -> None:
