@@ -12,13 +12,24 @@
 # "inet" gives the network N the addresses 10.N.0.0/24 and fd00:N::/64 (host .2 / ::2, router .1 / ::1); a NAT on
 # network N has the LAN 192.168.N.0/24. Inside the mesh the node number I has 10.200.0.I and fd77::I.
 #
-# A test names its nodes with node(); their kinds come from its arguments in order: gmesh, tinc10, tinc11.
+# usage of every test: TEST.sh [NAME=VALUE...] [KIND...]
+#
+# KINDS are gmesh (the default), tinc10 and tinc11, one for each node in the order of their letters; NAME=VALUE picks a
+# variant that the test documents.
 
 set -euo pipefail
 
 LAB_DIR=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 ROOT_DIR=$(cd "$LAB_DIR/../.." && pwd)
+declare -A VARIANT=()
 TEST_NAME=$(basename "$0" .sh)
+TEST_VARIANT=()
+while [[ ${1:-} == *=* ]]; do
+    VARIANT[${1%%=*}]=${1#*=}
+    TEST_VARIANT+=("$1")
+    TEST_NAME+=".${1/=/-}"
+    shift
+done
 LAB_PREFIX="gm$$"
 LAB_WORK=$(mktemp -d "${TMPDIR:-/tmp}/gmesh-lab.XXXXXX")
 LAB_SPACES=()
@@ -28,7 +39,7 @@ BASELINE_DIR=${GMESH_BASELINE_DIR:-$LAB_WORK/baseline}
 TINCD10=${TINCD10:-/usr/sbin/tincd}
 GMESH_BIN=${GMESH_BIN:-$ROOT_DIR/.venv/bin}
 KINDS=("$@")
-declare -A KIND=() PID=() INDEX=() ADDRESS=() ADDRESS6=()
+declare -A KIND=() PID=() INDEX=() ADDRESS=()
 
 mkdir -p "$BASELINE_DIR"
 
@@ -132,7 +143,7 @@ baseline() {
     local file="$BASELINE_DIR/$TEST_NAME.$1"
     if [[ ! -e $file ]]; then
         local stock=("${KINDS[@]/*/tinc10}")
-        GMESH_BASELINE_DIR=$BASELINE_DIR "$0" "${stock[@]}" >"$LAB_WORK/baseline-run" 2>&1 || true
+        GMESH_BASELINE_DIR=$BASELINE_DIR "$0" "${TEST_VARIANT[@]}" "${stock[@]}" >"$LAB_WORK/baseline-run" 2>&1 || true
     fi
     if [[ -e $file ]]; then cat "$file"; else echo failed; fi
 }
@@ -200,12 +211,12 @@ attach() {
     ip -n "$it" -6 route add default via "fd00:$2::1"
 }
 
-# host NAME N: a public host on network N.
+# host NAME N: a public host on network N; with the variant outside=6 it is known by its IPv6 address.
 host() {
     add_space "$1"
     attach "$1" "$2"
     ADDRESS[$1]="10.$2.0.2"
-    ADDRESS6[$1]="fd00:$2::2"
+    [[ ${VARIANT[outside]:-4} == 4 ]] || ADDRESS[$1]="fd00:$2::2"
 }
 
 # nat NAME N FLAVOUR: a NAT router on network N. It keeps source ports where it can. What comes from outside unasked:
@@ -324,7 +335,7 @@ make_keys() {
     local dir="$LAB_WORK/$1" log="$LAB_WORK/$1.keys"
     case ${KIND[$1]} in
         tinc10) "$TINCD10" -c "$dir" -K2048 </dev/null >"$log" 2>&1 ;;
-        tinc11) "$TINC11" -b -c "$dir" generate-keys 2048 </dev/null >"$log" 2>&1 ;;
+        tinc11) "$TINC11" -b -c "$dir" generate-rsa-keys 2048 </dev/null >"$log" 2>&1 ;;
         gmesh) "$GMESH_BIN/gmesh-keygen" -c "$dir" </dev/null >"$log" 2>&1 ;;
         *) fail "unknown kind of node: ${KIND[$1]}" ;;
     esac || { cat "$log" && fail "no keys for $1"; }
@@ -408,6 +419,33 @@ relayed() {
     local packets
     packets=$(carried "$1" "$2" "$3" 100 "${4:-4}")
     [[ $packets -ge 200 && $packets -lt 999999 ]]
+}
+
+# meta_connections NAME OTHER: the TCP connections between the two nodes as NAME's kernel sees them, one a line.
+meta_connections() {
+    in_ns "$1" ss -Htn state established | awk -v other="${ADDRESS[$2]}" '
+        { gsub(/[][]/, "") } index($4, other ":") == 1 { print $3, $4 }' | sort
+}
+same() { [[ $1 == "$2" ]]; }
+
+# flow SPACE LABEL DIRECTION: counts echo requests that leave for (out) or come from (in) the tunnel device.
+flow() {
+    local side=iifname
+    [[ $3 == in ]] || side=oifname
+    count "$1" "$2" "$side" vpn0 icmp type echo-request
+}
+
+# steady FROM TO SECONDS: in that time all echo requests that leave FROM arrive at TO (one may be on its way at either
+# end). Both ends were prepared by "flow FROM sent out" and "flow TO received in".
+steady() {
+    local sent received
+    sent=$(counted "$1" sent)
+    received=$(counted "$2" received)
+    sleep "$3"
+    sent=$(($(counted "$1" sent) - sent))
+    received=$(($(counted "$2" received) - received))
+    say "  $sent requests left $1, $received arrived at $2 in $3 s"
+    [[ $sent -ge 3 && $received -ge $((sent - 1)) ]]
 }
 
 # ping_start FROM TO: pings every 0.2 s in the background, with times; ping_stop ends it.
