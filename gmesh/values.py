@@ -137,6 +137,12 @@ class Subnet:
         return self.format()
 
 
+BROADCAST_SUBNETS = tuple(
+    map(Subnet.parse, ("ff:ff:ff:ff:ff:ff", "255.255.255.255", "224.0.0.0/4", "ff00::/8")),
+)
+"""Ranges that nobody owns and that mean everybody (topology 5.1)."""
+
+
 @dataclass(frozen=True, slots=True)
 class Address:
     """A host and port as text, as gossip carries them: usually numeric, otherwise kept opaque (topology 2)."""

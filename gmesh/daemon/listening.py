@@ -75,7 +75,8 @@ def open_sockets(options: SocketOptions) -> list[SocketPair]:
 
 def _resolve_any(host: str, port: str, family: int) -> list[Address]:
     if host == "*":
-        hosts = {std_socket.AF_INET: ["0.0.0.0"], std_socket.AF_INET6: ["::"]}.get(family, ["0.0.0.0", "::"])
+        wildcards = {int(std_socket.AF_INET): "0.0.0.0", int(std_socket.AF_INET6): "::"}
+        hosts = [wildcards[family]] if family in wildcards else list(wildcards.values())
         port_number = port if port.isdigit() else str(std_socket.getservbyname(port))
         return [Address(each, port_number) for each in hosts if each != "::" or std_socket.has_ipv6]
     try:

@@ -87,6 +87,16 @@ class Outgoing:
             if name is None or name == each:
                 dialer.nudge()
 
+    def dial(self, name: str) -> bool:
+        """Connect to a node that the configuration may not name, until the next reload; False where no file is."""
+        if not self.directory.host_exists(name):
+            return False
+        if name in self._dialers:
+            self.nudge(name)
+        else:
+            self._add(name)
+        return True
+
     # What dialers ask for
 
     def candidates(self, name: str) -> Sequence[tuple[str, str]]:

@@ -19,7 +19,7 @@ SETTLE_SECONDS = 0.2
 
 
 def watch_addresses(changed: Callable[[], None]) -> None:
-    """Call ``changed`` after each burst of address or link changes, for ever. Raises OSError where there is no netlink."""
+    """Call ``changed`` after each burst of address or link changes, for ever. Raises OSError without netlink."""
     sock = gevent.socket.socket(std_socket.AF_NETLINK, std_socket.SOCK_RAW, std_socket.NETLINK_ROUTE)
     sock.bind((0, RTMGRP_LINK | RTMGRP_IPV4_IFADDR | RTMGRP_IPV6_IFADDR))
     while True:

@@ -11,19 +11,15 @@ from collections import OrderedDict
 from collections.abc import Callable
 from typing import Any
 
-import gevent
-import gevent.pool
 import gevent.socket
 from gevent.server import StreamServer
 
-from gmesh.net.peer import PeerConnection, tune_meta_socket
+from gmesh.net.peer import PeerConnection, Spawn, tune_meta_socket
 from gmesh.values import Address
 
 BACKLOG = 128
 MAX_STRANGERS = 256
 """Connections that have not proved who they are; beyond it the oldest of the greediest source is closed."""
-
-MAX_CONNECTIONS = 4096
 
 
 def source_of(host: str) -> str:
@@ -70,7 +66,10 @@ class Strangers:
 
 
 class Listener:
-    """One listening TCP socket. ``connection`` makes the peer object; ``strangers`` is shared by all listeners."""
+    """One listening TCP socket. ``connection`` makes the peer object; ``strangers`` is shared by all listeners.
+
+    Connections that authenticated are bounded by the host files there are: each node has one at most.
+    """
 
     def __init__(
         self,
@@ -78,12 +77,13 @@ class Listener:
         *,
         strangers: Strangers,
         connection: Callable[[Any, Address], PeerConnection],
+        spawn: Spawn,
         log: Callable[[int, str, str], None],
     ) -> None:
         self._strangers = strangers
         self._connection = connection
         self._log = log
-        self._server = StreamServer(sock, self._serve, spawn=gevent.pool.Pool(MAX_CONNECTIONS))
+        self._server = StreamServer(sock, self._serve, spawn=lambda *work: spawn("incoming", *work))
         self.address = Address.from_sockaddr(sock.getsockname())
 
     def start(self) -> None:

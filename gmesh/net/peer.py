@@ -12,7 +12,7 @@ import errno
 import os
 import random
 import socket as std_socket
-from collections.abc import Callable
+from collections.abc import Callable, Hashable
 from itertools import count
 from typing import Any, Protocol
 
@@ -68,7 +68,10 @@ def reason_of(error: OSError) -> str:
 
 
 class PeerConnection:
-    """Implements `gmesh.net.contract.Peer`. `run()` lives as long as the connection does."""
+    """`run()` lives as long as the connection does; everything else is called from elsewhere and never yields.
+
+    ``name`` is empty until an incoming peer has said it; ``address`` is the other end's TCP address.
+    """
 
     def __init__(
         self,
@@ -107,24 +110,20 @@ class PeerConnection:
         """The socket's descriptor, -1 once closed."""
         return int(self.sock.fileno())
 
-    def local_host(self) -> str:
-        """Our own address on this connection, empty once it is closed."""
-        try:
-            return Address.from_sockaddr(self.sock.getsockname()).host
-        except OSError:
-            return ""
-
-    def send_line(self, line: str, fact: object = None) -> None:
+    def send_line(self, line: str, fact: Hashable = None) -> None:
+        """Queue a request line; a later one about the same ``fact`` replaces it while it waits."""
         self.outbox.put_line(line, fact)
         self._wake.set()
 
     def send_frame(self, frame: bytes) -> bool:
+        """Queue a PACKET, subject to random early drop; False when it was dropped."""
         taken = self.outbox.put_frame(frame, random.random())
         if taken:
             self._wake.set()
         return taken
 
     def proceed(self) -> None:
+        """Let a verified handshake finish. Raises PeerError."""
         for event in self.meta.proceed(self._clock()):
             self._handle(event)
         self._wake.set()
@@ -135,6 +134,7 @@ class PeerConnection:
         self._wake.set()
 
     def close(self, reason: str) -> None:
+        """Close soon; `Hub.closed` is called from the connection's own greenlet."""
         if self._close_reason is not None:
             return
         self._close_reason = reason

@@ -1,0 +1,434 @@
+"""The daemon: builds every room, hands each what it needs, and sees to the order of start and stop.
+
+Not here: what happens in between (`hub.py`, `backend.py`, `reload.py`), and the command line (`gmesh.cli.gmeshd`).
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import time
+from collections.abc import Callable
+from typing import Any
+
+import gevent
+import gevent.event
+
+from gmesh import __version__
+from gmesh.config.directory import Directory
+from gmesh.config.keys import load_private_rsa
+from gmesh.config.lexer import parse_overrides
+from gmesh.config.paths import RuntimeFiles, config_base, identity
+from gmesh.config.server import Server
+from gmesh.crypto.rsa import RsaPrivateKey
+from gmesh.daemon import detach, privileges
+from gmesh.daemon.backend import Backend
+from gmesh.daemon.configuration import (
+    FAMILIES,
+    HostFingerprint,
+    credentials,
+    fingerprint,
+    mesh_settings,
+    option_bits,
+    route_settings,
+    socket_options,
+)
+from gmesh.daemon.control_server import ControlServer
+from gmesh.daemon.hub import Hub
+from gmesh.daemon.legacy_dump import DeviceStatistics, dump_all, dump_connections
+from gmesh.daemon.listening import SocketPair, open_sockets
+from gmesh.daemon.logging_setup import NOTICE, DaemonLog, log
+from gmesh.daemon.options import DaemonOptions
+from gmesh.daemon.outgoing import Outgoing
+from gmesh.daemon.pidfile import PidFile, PidRecord, make_cookie
+from gmesh.daemon.reload import Reloader, log_notices
+from gmesh.daemon.scripts import ScriptQueue, ScriptSettings
+from gmesh.daemon.signals import SignalActions, Signals
+from gmesh.daemon.supervisor import Supervisor
+from gmesh.dataplane.contract import DataPlane, Upcall
+from gmesh.dataplane.slow import SlowDataPlane
+from gmesh.device.base import Device
+from gmesh.device.choose import open_device
+from gmesh.errors import GmeshError
+from gmesh.mesh.outbox import Outbox
+from gmesh.net.addresses import watch_addresses
+from gmesh.net.listener import Listener, Strangers
+from gmesh.net.peer import PeerConnection
+from gmesh.proto.meta import LegacyMeta, PeerCredentials
+from gmesh.values import Address
+
+LOG_TICK = 1.0
+"""Seconds between looks at log lines that were held back."""
+
+
+def run(options: DaemonOptions) -> int:
+    """Run a daemon until it is stopped; returns the exit code (daemon-cli 2)."""
+    umbilical = detach.umbilical_from_environment(os.environ)
+    base = config_base(options.netname, options.confbase)
+    daemon_log = DaemonLog(identity(options.netname), options.debug)
+    daemon_log.add_stderr()
+    try:
+        directory = Directory(base, options.netname, parse_overrides(options.overrides))
+        server = directory.server()
+        private_key = load_private_rsa(server)
+        files = RuntimeFiles.choose(options.netname, directory.base, options.pidfile)
+        pid_file = PidFile.acquire(str(files.pid), options.netname or "")
+        if options.detach:
+            umbilical = detach.detach()
+            gevent.reinit()
+    except (GmeshError, OSError) as error:
+        _say(error)
+        daemon_log.close()
+        return 1
+    daemon = Daemon(
+        options=options,
+        server=server,
+        private_key=private_key,
+        daemon_log=daemon_log,
+        files=files,
+        pid_file=pid_file,
+    )
+    daemon.choose_log(umbilical)
+    try:
+        daemon.start()
+        if umbilical is not None:
+            umbilical.ready()
+        daemon.serve()
+        return daemon.exit_code
+    except (GmeshError, OSError) as error:
+        _say(error)
+        return 1
+    finally:
+        daemon.stop()
+        daemon_log.close()
+
+
+def _say(error: Exception) -> None:
+    for line in str(error).splitlines():
+        log(0, logging.ERROR, line)
+
+
+class Daemon:
+    """One running daemon. `start`, `serve`, `stop`; the last is safe after a start that failed half-way."""
+
+    def __init__(
+        self,
+        *,
+        options: DaemonOptions,
+        server: Server,
+        private_key: RsaPrivateKey,
+        daemon_log: DaemonLog,
+        files: RuntimeFiles,
+        pid_file: PidFile,
+    ) -> None:
+        self.exit_code = 0
+        self._options = options
+        self._server = server
+        self._private_key = private_key
+        self._log = daemon_log
+        self._files = files
+        self._pid_file = pid_file
+        self._clock: Callable[[], float] = time.monotonic
+        self._end = gevent.event.Event()
+        self._supervisor = Supervisor(self._fatal)
+        self._undo = contextlib.ExitStack()
+        self._fingerprints: dict[str, HostFingerprint | None] = {}
+
+    def choose_log(self, umbilical: detach.Umbilical | None) -> None:
+        """From standard error to where the log belongs; the starter hears of everything until the daemon is ready."""
+        options = self._options
+        if not options.debug:
+            self._log.debug = self._server.get_int("LogLevel")
+        if options.logfile is not None:
+            self._log.remove_all()
+            self._log.add_file(options.logfile or str(self._files.log))
+        elif options.syslog or options.detach:
+            self._log.remove_all()
+            self._log.add_syslog()
+        if umbilical is not None and options.detach:
+            sink = self._log.add_descriptor(umbilical.descriptor, colour=umbilical.colour)
+            self._undo.callback(self._log.remove, sink)
+
+    # Start
+
+    def start(self) -> None:
+        """Everything in order (daemon-cli 2). Raises GmeshError or OSError; `stop` undoes what was done."""
+        undo, server, options = self._undo, self._server, self._options
+        undo.callback(self._pid_file.remove)
+        with contextlib.suppress(OSError):
+            os.chdir(server.directory.base)
+        log(0, NOTICE, f"gmeshd {__version__} starting, debug level {self._log.debug}")
+        if options.netname_warning:
+            log(0, logging.WARNING, options.netname_warning)
+        log_notices(server)
+        if options.lock_memory:
+            privileges.lock_memory()
+        device = self._open_device()
+        pairs = self._open_sockets()
+        scripts = self._make_scripts(device)
+        self._make_hub(device, pairs, scripts)
+        self._make_outgoing(pairs)
+        control = self._open_control(pairs)
+        self._install_signals(device)
+        for name, function in (
+            ("scripts", scripts.run),
+            ("timers", self.hub.keep_time),
+            ("routes", self.hub.keep_routes),
+            ("log", self._keep_log),
+            ("addresses", self._watch_addresses),
+        ):
+            self._supervisor.spawn(name, function, policy="restart")
+        undo.callback(self._supervisor.kill_all, keep=("scripts", "control"))
+        undo.callback(scripts.finish)
+        scripts.tinc(up=True)
+        undo.callback(scripts.tinc, up=False)
+        scripts.wait()
+        self.hub.perform(self.hub.mesh.start(self._clock()))
+        undo.callback(self._leave_mesh)
+        scripts.wait()
+        self._drop_privileges(control)
+        self.hub.plane.start()
+        undo.callback(self.hub.plane.stop)
+        self._listen(pairs)
+        log(0, NOTICE, "Ready")
+        self.outgoing.keep(server.connect_to)
+
+    def _open_device(self) -> Device:
+        server = self._server
+        device = open_device(
+            server.get_str("DeviceType"),
+            server.get_str("Mode"),
+            server.get_str("Device"),
+            server.get_str("Interface"),
+            server.netname or "",
+        )
+        self._undo.callback(device.close)
+        log(0, logging.INFO, device.description)
+        return device
+
+    def _open_sockets(self) -> list[SocketPair]:
+        pairs = open_sockets(socket_options(self._server))
+        for pair in pairs:
+            self._undo.callback(pair.udp.close)
+            self._undo.callback(pair.tcp.close)
+        return pairs
+
+    def _make_scripts(self, device: Device) -> ScriptQueue:
+        self._device = device
+        return ScriptQueue(self._script_settings(), lambda: self._log.debug)
+
+    def _script_settings(self) -> ScriptSettings:
+        server = self._server
+        return ScriptSettings(
+            confbase=str(server.directory.base),
+            name=server.name,
+            netname=server.netname or "",
+            device=self._device.name,
+            interface=self._device.interface,
+            interpreter=server.get_str("ScriptsInterpreter"),
+            extension=server.get_str("ScriptsExtension"),
+        )
+
+    def _make_hub(self, device: Device, pairs: list[SocketPair], scripts: ScriptQueue) -> None:
+        def make_plane(upcall: Upcall) -> DataPlane:
+            return SlowDataPlane(
+                name=self._server.name,
+                device=device,
+                sockets=[pair.udp for pair in pairs],
+                upcall=upcall,
+                clock=self._clock,
+                replay_window=self._server.get_int("ReplayWindow"),
+                spawn=self._supervisor.spawn,
+            )
+
+        self.scripts = scripts
+        self.hub = Hub(
+            mesh_settings(self._server, pairs[0].address.port),
+            route_settings=route_settings(self._server, tap=False),
+            clock=self._clock,
+            scripts=scripts,
+            lookup=self._credentials,
+            plane=make_plane,
+            lost=lambda name: self.outgoing.nudge(name),
+        )
+
+    def _credentials(self, name: str) -> PeerCredentials:
+        directory = self._server.directory
+        found = credentials(directory, name, option_bits(self._server))
+        self._fingerprints[name] = fingerprint(directory, name)
+        return found
+
+    def _make_outgoing(self, pairs: list[SocketPair]) -> None:
+        server = self._server
+        self.outgoing: Outgoing = Outgoing(
+            directory=server.directory,
+            hub=self.hub,
+            pairs=pairs,
+            udp_options=socket_options(server).udp,
+            connection=lambda sock, address, name: self._connection(sock, address, outgoing=True, name=name),
+            supervisor=self._supervisor,
+            clock=self._clock,
+            timeouts=(
+                float(server.get_int("MinTimeout")),
+                float(server.get_int("MaxTimeout")),
+                float(server.get_int("PingTimeout")),
+            ),
+            family=FAMILIES[server.get_str("AddressFamily")],
+        )
+        self.reloader = Reloader(server, self.hub, self.outgoing, self._fingerprints, self._clock)
+
+    def _connection(self, sock: Any, address: Address, *, outgoing: bool = False, name: str = "") -> PeerConnection:
+        server = self._server
+        return PeerConnection(
+            sock=sock,
+            address=address,
+            meta=LegacyMeta(
+                outgoing=outgoing,
+                my_name=server.name,
+                private_key=self._private_key,
+                expected_name=name,
+                credentials=self.hub.credentials,
+                entropy=os.urandom,
+                now=self._clock(),
+                ping_interval=self.hub.settings.ping_interval,
+                ping_timeout=self.hub.settings.ping_timeout,
+                port=self.hub.settings.port,
+            ),
+            outbox=Outbox(server.get_int("MaxOutputBufferSize")),
+            hub=self.hub,
+            clock=self._clock,
+            spawn=self._supervisor.spawn,
+            outgoing=outgoing,
+            name=name,
+        )
+
+    def _open_control(self, pairs: list[SocketPair]) -> ControlServer:
+        cookie = make_cookie()
+        first = pairs[0].address
+        host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(first.host, first.host)
+        self.backend = Backend(
+            hub=self.hub,
+            outgoing=self.outgoing,
+            daemon_log=self._log,
+            clock=self._clock,
+            stop=self._end.set,
+            reload=self._reload,
+        )
+        control = ControlServer(self.backend, self._supervisor, self._log, cookie)
+        control.listen(str(self._files.socket))
+        self._undo.callback(control.close)
+        self._pid_file.write(PidRecord(os.getpid(), cookie, host, first.port))
+        return control
+
+    def _install_signals(self, device: Device) -> None:
+        signals = Signals(
+            SignalActions(
+                stop=self._end.set,
+                reload=self._hang_up,
+                retry=self.backend.retry,
+                dump_connections=lambda: _dump(dump_connections(self.backend.connections(), self.backend.queued)),
+                dump_all=lambda: _dump(
+                    dump_all(
+                        DeviceStatistics(
+                            device.description, device.name, device.statistics.bytes_in, device.statistics.bytes_out
+                        ),
+                        self.backend.nodes(),
+                        self.backend.edges(),
+                        self.backend.subnets(),
+                    )
+                ),
+                purge=self.backend.purge,
+            )
+        )
+        signals.install()
+        self._undo.callback(signals.remove)
+
+    def _drop_privileges(self, control: ControlServer) -> None:
+        server, options = self._server, self._options
+        if server.get_str("ProcessPriority"):
+            privileges.set_priority(server.get_str("ProcessPriority"))
+        if options.user is None and not options.chroot:
+            return
+        user = privileges.find_user(options.user) if options.user else None
+        if user is not None:
+            directory = server.directory
+            names = [str(directory.hosts), *(str(directory.host_file(name)) for name in directory.host_names())]
+            for path in privileges.unreadable_for(user, names):
+                log(0, logging.WARNING, f"{path} will not be readable for user {user.pw_name}: change its mode")
+
+        def clean_up() -> None:
+            self._pid_file.remove()
+            control.remove_socket()
+
+        janitor = privileges.Janitor(clean_up)
+        self._undo.callback(janitor.close)
+        privileges.drop(user, str(server.directory.base) if options.chroot else None)
+
+    def _listen(self, pairs: list[SocketPair]) -> None:
+        strangers = Strangers()
+        for pair in pairs:
+            listener = Listener(
+                pair.tcp,
+                strangers=strangers,
+                connection=self._connection,
+                spawn=self._supervisor.spawn,
+                log=lambda debug, text, key: log(debug, logging.INFO, text, key),
+            )
+            listener.start()
+            self._undo.callback(listener.stop)
+
+    # While it runs
+
+    def serve(self) -> None:
+        """Return when somebody has asked for the end."""
+        self._end.wait()
+
+    def _fatal(self, reason: str) -> None:
+        log(0, logging.CRITICAL, f"Cannot go on: {reason}")
+        self.exit_code = 1
+        self._end.set()
+
+    def _hang_up(self) -> None:
+        self._log.reopen()
+        self._reload()
+
+    def _reload(self) -> bool:
+        done = self.reloader.reload()
+        if done:
+            self._server = self.reloader.server
+            self.scripts.settings = self._script_settings()
+        return done
+
+    def _keep_log(self) -> None:
+        while True:
+            gevent.sleep(LOG_TICK)
+            self._log.tick()
+
+    def _watch_addresses(self) -> None:
+        try:
+            watch_addresses(self._addresses_changed)
+        except OSError as error:
+            log(1, logging.INFO, f"Changes of addresses are not watched: {error.strerror}")
+
+    def _addresses_changed(self) -> None:
+        """Ask all neighbours whether they are still there; a connection from an address that is gone is no more."""
+        for peer in list(self.hub.peers.values()):
+            peer.ping_now()
+        self.outgoing.nudge()
+
+    # Stop
+
+    def _leave_mesh(self) -> None:
+        self.outgoing.keep(())
+        self.hub.perform(self.hub.mesh.stop(self._clock()))
+
+    def stop(self) -> None:
+        """Undo the start in the opposite order; one step that fails does not keep the others from happening."""
+        log(0, NOTICE, "Terminating")
+        self._undo.close()
+
+
+def _dump(lines: Any) -> None:
+    for line in lines:
+        log(0, logging.DEBUG, line)
