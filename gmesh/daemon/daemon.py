@@ -250,7 +250,7 @@ class Daemon:
             scripts=scripts,
             lookup=self._credentials,
             plane=make_plane,
-            lost=lambda name: self.outgoing.nudge(name),
+            lost=self._lost,
         )
 
     def _credentials(self, name: str) -> PeerCredentials:
@@ -258,6 +258,9 @@ class Daemon:
         found = credentials(directory, name, option_bits(self._server))
         self._fingerprints[name] = fingerprint(directory, name)
         return found
+
+    def _lost(self, name: str) -> None:
+        self.outgoing.nudge(name)
 
     def _make_outgoing(self, pairs: list[SocketPair]) -> None:
         server = self._server
