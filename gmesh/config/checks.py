@@ -45,7 +45,7 @@ def _bool(option: Option, text: str) -> bool:
     lowered = text.lower()
     if lowered not in ("yes", "no"):
         raise BadText(
-            f'"yes" or "no" expected for configuration variable {option.name}, not {shown(text)!r}', form=True
+            f'"yes" or "no" expected for configuration variable {option.name}, not \'{shown(text)}\'', form=True
         )
     return lowered == "yes"
 
@@ -53,7 +53,7 @@ def _bool(option: Option, text: str) -> bool:
 def _integer(option: Option, text: str) -> int:
     match = _INTEGER.match(text)
     if match is None:
-        message = f"Integer expected for configuration variable {option.name}, not {shown(text)!r}"
+        message = f"Integer expected for configuration variable {option.name}, not '{shown(text)}'"
         raise BadText(f"{message}; allowed: {option.allowed}", form=True)
     number = int(match.group())
     if (option.minimum is not None and number < option.minimum) or (
@@ -69,7 +69,7 @@ def _choice(option: Option, text: str) -> str:
     for choice in option.choices:
         if choice.lower() == lowered:
             return choice
-    raise BadText(f"{option.name} is {shown(text)!r}; allowed: {option.values}")
+    raise BadText(f"{option.name} is '{shown(text)}'; allowed: {option.values}")
 
 
 def _subnet(option: Option, text: str) -> Subnet:
@@ -90,13 +90,13 @@ def _subnet(option: Option, text: str) -> Subnet:
 def _endpoint(option: Option, text: str) -> str:
     words = text.split()
     if not 1 <= len(words) <= 2 or (len(words) == 2 and not is_port(words[1])):
-        raise BadText(f"{option.name} is {shown(text)!r}; allowed: {option.values}", form=True)
+        raise BadText(f"{option.name} is '{shown(text)}'; allowed: {option.values}", form=True)
     return " ".join(words)
 
 
 def _port(option: Option, text: str) -> str:
     if not is_port(text):
-        raise BadText(f"{option.name} is {shown(text)!r}; allowed: {option.values}", form=True)
+        raise BadText(f"{option.name} is '{shown(text)}'; allowed: {option.values}", form=True)
     return text
 
 
@@ -121,7 +121,7 @@ def _digest(option: Option, text: str) -> str:
 
 
 def _unknown_algorithm(option: Option, text: str, names: list[str]) -> str:
-    return f"{option.name} is {shown(text)!r}; allowed: {', '.join(names)}"
+    return f"{option.name} is '{shown(text)}'; allowed: {', '.join(names)}"
 
 
 def _text(option: Option, text: str) -> str:

@@ -148,7 +148,7 @@ class _Reader:
         if self.open_block:
             self.notice(
                 Level.WARNING,
-                f"the block begun here by {shown(self.open_block[0])!r} has no END line: the rest is not read",
+                f"the block begun here by '{shown(self.open_block[0])}' has no END line: the rest is not read",
                 self.open_line,
             )
         return Document(self.file, tuple(self.entries), tuple(self.blocks), tuple(self.errors), tuple(self.notices))
@@ -178,7 +178,7 @@ class _Reader:
             return
         key, value = parse_setting(text)
         if not key:
-            self.notice(Level.WARNING, f"no variable name before {shown(text)!r}: line ignored", number)
+            self.notice(Level.WARNING, f"no variable name before '{shown(text)}': line ignored", number)
             return
         if not value:
             self.errors.append(ConfigError(f"No value for variable `{shown(key)}'", self.file, number, key))

@@ -16,9 +16,10 @@ MAX_SHOWN = 80
 
 def shown(text: str) -> str:
     """Text from a file, fit for a message: no control characters, no broken UTF-8, of bounded length."""
-    if len(text) > MAX_SHOWN:
-        text = text[:MAX_SHOWN] + "..."
-    return text if text.isprintable() else repr(text)[1:-1]
+    cut = text[:MAX_SHOWN]
+    if not cut.isprintable():
+        cut = repr(cut)[1:-1][:MAX_SHOWN]
+    return cut if len(text) <= MAX_SHOWN else f"{cut}..."
 
 
 class Level(IntEnum):

@@ -47,7 +47,7 @@ def own_name(entries: Sequence[Entry], environ: Mapping[str, str]) -> str:
         name = re.sub(r"[^A-Za-z0-9]", "_", value)
     if not is_node_name(name):
         raise ConfigError(
-            f"Invalid name for myself! Name is {shown(name)!r}; allowed: letters, digits and _, or $VAR or $HOST",
+            f"Invalid name for myself! Name is '{shown(name)}'; allowed: letters, digits and _, or $VAR or $HOST",
             entry.file,
             entry.line,
             "Name",
@@ -116,7 +116,7 @@ class Server(OptionView):
             self.set_value("MinTimeout", self.get_int("MaxTimeout"))
         if not self.is_set("PMTUDiscovery"):
             self.set_value("PMTUDiscovery", not self.get_bool("TCPOnly"))
-        if not self.is_set("DeviceType"):
+        if not self.get_str("DeviceType"):
             self.set_value("DeviceType", "tun" if self.get_str("Mode") == "router" else "tap")
         digest = digest_by_name(self.get_str("Digest"))
         if digest is not None and self.get_int("MACLength") > digest.size:
