@@ -134,8 +134,9 @@ class FlowTable:
             if old is not None and old != endpoint and old not in flow.sources and self.by_source.get(old) is flow:
                 # What is on its way from the old address is still recognised.
                 self._remember_source(flow, old, flow.socket)
+            if endpoint != old or flow.socket is None:
+                flow.socket = flow.sources.get(endpoint, socket) if endpoint is not None else None
             flow.endpoint = endpoint
-            flow.socket = flow.sources.get(endpoint, socket) if endpoint is not None else None
             # Told again if it still differs: what the mesh refused then it may want now.
             flow.reported = None
             if endpoint is not None:

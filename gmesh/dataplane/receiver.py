@@ -64,8 +64,10 @@ class Receiver:
             if found is None:
                 return
             flow, frame = found
+            if self._by_source.get(source) is not flow:
+                self._flows.heard(flow, source, sock)
         if source != flow.endpoint:
-            self._seen_elsewhere(flow, source, sock)
+            self._seen_elsewhere(flow, source)
         elif sock is not flow.socket:
             flow.socket = sock
         counters = flow.counters
@@ -107,11 +109,8 @@ class Receiver:
         """Count an authentic datagram that cannot be taken; details of the reason would make too many counters."""
         self._tally[f"drop {str(error).partition(':')[0]}"] += 1
 
-    def _seen_elsewhere(self, flow: Flow, source: Endpoint, sock: Any) -> None:
-        if not flow.receive_keys[0].identifies:
-            return
-        if self._by_source.get(source) is not flow or source not in flow.sources:
-            self._flows.heard(flow, source, sock)
-        if flow.reported != source:
+    def _seen_elsewhere(self, flow: Flow, source: Endpoint) -> None:
+        """Tell the mesh once where else the node is, if the datagram proves that it is."""
+        if flow.reported != source and flow.receive_keys[0].identifies:
             flow.reported = source
             self._events.append(AddressSeen(flow.name, address_of(source)))

@@ -36,6 +36,8 @@ from gmesh.values import ETHERNET_HEADER, MTU, OPTION_TCPONLY
 
 BATCH_PACKETS = 64
 BATCH_SECONDS = 0.002
+MAX_EVENTS = 4096
+"""Events that may wait to be handed up. They are taken after every batch, so that only a fault lets them pile up."""
 _CLOCK_EVERY = 8
 """Packets between two looks at the clock."""
 MAX_DATAGRAM = 2048
@@ -201,8 +203,13 @@ class SlowDataPlane:
                 self._tally[f"drop {verdict.reason}"] += 1
 
     def _tell(self) -> None:
-        if self._events:
+        events = self._events
+        if events:
             self._something_to_tell.set()
+            if len(events) > MAX_EVENTS:
+                # Whoever takes them has failed and is being restarted; the newest are worth the most.
+                self._tally["drop events"] += len(events) - MAX_EVENTS
+                del events[:-MAX_EVENTS]
 
     def _hand_up_forever(self) -> None:
         """Events go up from here and not from where they arise, so that no call of the mesh runs within another, and
@@ -261,9 +268,9 @@ class SlowDataPlane:
             except BlockingIOError:
                 return
             except OSError:
-                # An ICMP error for something sent earlier; reading goes on.
+                # An ICMP error for something sent earlier, or the interface went down; reading goes on.
                 self._tally["UDP receive errors"] += 1
-                continue
+                return
             receive(datagram, source, sock, now)
             if count % _CLOCK_EVERY == 0:
                 now = clock()

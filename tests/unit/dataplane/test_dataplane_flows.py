@@ -67,6 +67,9 @@ def test_the_socket_on_which_a_node_was_heard_is_used_to_reach_it() -> None:
     assert flow.socket is SOCKET
     place(table, "beta", "192.0.2.22", 700)
     assert flow.socket is OTHER_SOCKET
+    address = Address("192.0.2.22", "700")
+    table.set_path(flow, SetPath("beta", address, False, 0, 1518), SOCKET, endpoint_of(address))
+    assert flow.socket is OTHER_SOCKET
 
 
 def test_candidates_count_as_hosts_until_they_change() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import gc
 import os
 import time
@@ -24,6 +25,9 @@ from dataplane_lab import (
 )
 
 from gmesh.dataplane.contract import FrameForPeer
+from gmesh.dataplane.slow import MAX_EVENTS
+from gmesh.dataplane.strangers import CHECKS_PER_SECOND
+from gmesh.errors import GmeshError
 from gmesh.mesh.actions import SendProbe
 from gmesh.mesh.events import AddressSeen, KeyNeeded, ProbeReceived, ReceiveKeyWorn
 from gmesh.proto.packet import PacketSealer
@@ -200,6 +204,49 @@ def test_an_authentic_datagram_from_elsewhere_is_told_once(pair: Pair) -> None:
     wait_until(lambda: len(beta.device.written) == 12)
     settle()
     assert beta.events[1:] == [AddressSeen("alpha", alpha.address)]
+
+
+def test_of_two_nodes_announced_at_one_address_the_one_that_is_heard_has_it(build: Build) -> None:
+    """Or else each of its datagrams would be searched for."""
+    beta, gamma = build("beta"), build("gamma")
+    beta.routes(neighbour("alpha"), neighbour("gamma"), subnets=SUBNETS)
+    keys = {name: make_key() for name in ("alpha", "gamma")}
+    for name, key in keys.items():
+        beta.plane.install_receive_key(name, key)
+        beta.path(name, gamma.address)
+    sealer = PacketSealer(keys["gamma"])
+    frame = ipv4_frame("10.0.0.3", "10.0.0.2")
+    for _ in range(20):
+        gamma.socket.sendto(sealer.seal(frame), beta.socket.getsockname())
+    wait_until(lambda: len(beta.device.written) == 20)
+    assert beta.events == []
+    assert beta.plane._receiver.strangers._budget >= CHECKS_PER_SECOND - 1
+
+
+def test_events_that_nobody_takes_do_not_pile_up(build: Build) -> None:
+    beta = build("beta")
+    beta.routes(neighbour("alpha"), neighbour("gamma"), subnets=SUBNETS)
+    beta.plane.stop()
+    for number in range(MAX_EVENTS + 100):
+        beta.plane.frame_from_peer("alpha", ipv4_frame("10.0.0.1", "10.0.0.3", number.to_bytes(4, "big")))
+    assert beta.plane.totals()["drop events"] == 100
+    beta.plane.start()
+    wait_until(lambda: len(beta.events) == MAX_EVENTS)
+    assert beta.events[-1].frame.endswith((MAX_EVENTS + 99).to_bytes(4, "big"))  # type: ignore[union-attr]
+
+
+def test_a_device_that_is_gone_ends_its_reader_with_the_reason(pair: Pair) -> None:
+    alpha, _ = pair
+
+    def read() -> bytes | None:
+        raise OSError(errno.EBADFD, "File descriptor in bad state")
+
+    alpha.device.read = read  # type: ignore[method-assign]
+    reader = alpha.plane._greenlets[1]
+    alpha.device.inject(A_TO_B)
+    wait_until(lambda: reader.dead)
+    assert isinstance(reader.exception, GmeshError)
+    assert str(reader.exception) == "Could not read from fake: File descriptor in bad state"
 
 
 def test_a_node_that_moved_to_another_host_is_found_among_all(build: Build) -> None:
