@@ -1,0 +1,72 @@
+"""Commands that make a running daemon do one thing: reload, retry, purge, connect, disconnect, debug, pid."""
+
+from __future__ import annotations
+
+import re
+import sys
+
+from gmesh.cli.context import CommandError, Context, expect
+from gmesh.proto.control import ControlCode
+from gmesh.values import is_node_name
+
+
+def pid(context: Context, arguments: list[str]) -> int:
+    """The daemon's process id, as the daemon itself says it."""
+    expect(arguments, 0, 0)
+    sys.stdout.write(f"{context.connect().pid}\n")
+    return 0
+
+
+def reload(context: Context, arguments: list[str]) -> int:
+    """Read the configuration again."""
+    expect(arguments, 0, 0)
+    return _ask(context, "Could not reload configuration.", ControlCode.RELOAD)
+
+
+def retry(context: Context, arguments: list[str]) -> int:
+    """Try all outgoing connections now."""
+    expect(arguments, 0, 0)
+    return _ask(context, "Could not retry outgoing connections.", ControlCode.RETRY)
+
+
+def purge(context: Context, arguments: list[str]) -> int:
+    """Forget nodes that cannot be reached."""
+    expect(arguments, 0, 0)
+    return _ask(context, "Could not purge old information.", ControlCode.PURGE)
+
+
+def connect(context: Context, arguments: list[str]) -> int:
+    """Make a connection to a node now."""
+    name = _node(arguments)
+    return _ask(context, f"Could not connect to {name}.", ControlCode.CONNECT, name)
+
+
+def disconnect(context: Context, arguments: list[str]) -> int:
+    """Close the connection to a node; one of ConnectTo comes back by itself."""
+    name = _node(arguments)
+    return _ask(context, f"Could not disconnect {name}.", ControlCode.DISCONNECT, name)
+
+
+def debug(context: Context, arguments: list[str]) -> int:
+    """Set the debug level; a negative one only asks."""
+    expect(arguments, 1, 1, exact=True)
+    digits = re.match(r"\s*[+-]?[0-9]{1,9}", arguments[0])
+    level = int(digits[0]) if digits else 0
+    old = context.connect().ask(ControlCode.SET_DEBUG, level)
+    if old is None:
+        raise CommandError("Could not set the debug level.")
+    sys.stderr.write(f"Old level {old}, new level {level}.\n")
+    return 0
+
+
+def _node(arguments: list[str]) -> str:
+    expect(arguments, 1, 1, exact=True)
+    if not is_node_name(arguments[0]):
+        raise CommandError("Invalid name for node.")
+    return arguments[0]
+
+
+def _ask(context: Context, complaint: str, code: ControlCode, *arguments: object) -> int:
+    if context.connect().ask(code, *arguments) != 0:
+        raise CommandError(complaint)
+    return 0
