@@ -105,9 +105,10 @@ def test_strangers_use_up_their_budget_and_no_more() -> None:
     garbage = bytes(120)
     for number in range(1000):
         assert search.find(garbage, (f"203.0.113.{number % 250}", number), 0.0, None) is None
-    assert search._budget < 1
+    assert search.walks.left < 1
     assert search.find(garbage, ("203.0.113.251", 1), 0.25, None) is None
-    assert search._budget == CHECKS_PER_SECOND / 4 - 100
+    assert search.walks.left == CHECKS_PER_SECOND / 4 - 100
+    assert search.at_host.left == CHECKS_PER_SECOND
 
 
 def test_a_node_is_found_in_the_next_walk_when_the_budget_ended_before_it() -> None:
@@ -121,7 +122,7 @@ def test_a_node_is_found_in_the_next_walk_when_the_budget_ended_before_it() -> N
     assert search.find(datagram, ("203.0.113.1", 1), 0.0, None) is None
     found = search.find(datagram, ("203.0.113.1", 1), 1.0, None)
     assert found is not None
-    assert found[0].name == "m2100"
+    assert found[0].name == f"m{int(CHECKS_PER_SECOND) + 100}"
 
 
 def test_one_host_that_floods_leaves_a_walk_to_others() -> None:
@@ -132,6 +133,21 @@ def test_one_host_that_floods_leaves_a_walk_to_others() -> None:
     search = StrangerSearch(table)
     for port in range(5000):
         search.find(bytes(120), ("203.0.113.1", port), 0.0, None)
+    found = search.find(PacketSealer(key).seal(FRAME), ("198.51.100.7", 655), 0.0, None)
+    assert found is not None
+    assert found[0].name == "gamma"
+
+
+def test_garbage_from_a_members_forged_host_leaves_a_walk_to_others() -> None:
+    table = FlowTable()
+    key = make_key()
+    for name in ("beta", "gamma"):
+        table.add_receive_key(table.get_or_add(name), ReceiveKey(key if name == "gamma" else make_key(), 16), 0.0)
+    place(table, "beta", "192.0.2.2")
+    search = StrangerSearch(table)
+    for port in range(5000):
+        search.find(bytes(120), ("192.0.2.2", port), 0.0, None)
+    assert search.at_host.left < 1
     found = search.find(PacketSealer(key).seal(FRAME), ("198.51.100.7", 655), 0.0, None)
     assert found is not None
     assert found[0].name == "gamma"
