@@ -26,7 +26,7 @@ class Turn(Enum):
 
 @dataclass(frozen=True, slots=True)
 class Phase:
-    """``duration`` and ``interval`` are seconds. ``ttl`` is for probes to reflexive addresses, 0 for the system's."""
+    """``duration`` and ``interval`` are seconds. ``ttl`` is that of probes across the Internet, 0 for the system's."""
 
     duration: float
     interval: float
@@ -41,11 +41,15 @@ OPENING: tuple[Phase, ...] = (
     Phase(7.0, 0.5),
     Phase(20.0, 1.0),
 )
-"""Passed through once, whatever the peer's address is known from."""
+"""Passed through once."""
+
+OPENER = Phase(0.25, 0.25, Turn.BOTH, ttl=2)
+"""Before anything else towards a peer behind other nodes: it opens our NAT and dies before it can spoil the peer's. The
+other end's opener leaves within one relayed message of ours, usually sooner than our first probe after it arrives."""
 
 REFLEXIVE_CYCLE: tuple[Phase, ...] = (
     SILENCE,
-    Phase(1.5, 0.25, Turn.BOTH, ttl=2),
+    Phase(4.0, 0.5, Turn.BOTH, ttl=2),
     Phase(5.0, 0.5),
     SILENCE,
     Phase(1.5, 0.25, Turn.SMALLER),
@@ -54,7 +58,7 @@ REFLEXIVE_CYCLE: tuple[Phase, ...] = (
     Phase(1.5, 0.25, Turn.LARGER),
     Phase(5.0, 0.5),
     SILENCE,
-    Phase(1.5, 0.25, Turn.BOTH, ttl=4),
+    Phase(4.0, 0.5, Turn.BOTH, ttl=4),
     Phase(5.0, 0.5),
 )
 """Repeated for ever where the peer is behind other nodes, so that only punching can reach it."""
@@ -76,7 +80,7 @@ class Step:
 def step(elapsed: float, *, smaller: bool, reflexive: bool) -> Step:
     """The step after ``elapsed`` seconds of search. ``smaller``: our name is the smaller one of the two."""
     rest = max(elapsed, 0.0)
-    for phase in OPENING:
+    for phase in (OPENER, *OPENING) if reflexive else OPENING:
         if rest < phase.duration:
             return _step(phase, rest, smaller)
         rest -= phase.duration

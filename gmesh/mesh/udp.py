@@ -18,7 +18,7 @@ from gmesh.mesh.actions import Action, Log, SendProbe, SetPath
 from gmesh.mesh.events import FlowCounters, FlowReader
 from gmesh.mesh.health import NEVER, Health, Question, Questions, Timing, Verdict
 from gmesh.mesh.pmtu import SMALL_PROBE, Overhead, PathMtu, Purpose, Round
-from gmesh.mesh.punching import step
+from gmesh.mesh.punching import Step, step
 from gmesh.proto import probe
 from gmesh.proto.probe import ProbeKind
 from gmesh.values import Address
@@ -208,8 +208,10 @@ class UdpPath:
         if self.address is None or (source is Source.REFLEXIVE and not known and not self.confirmed):
             self.address = address
         actions: list[Action] = []
-        if not known and self.has_key and self.wants_help:
+        if not known and self.has_key and self.state is State.DEAD:
             actions += self._ask(address, SMALL_PROBE, now)
+        elif not known and self.has_key and self.state is State.SEARCHING:
+            actions += self._search(now)
         return [*actions, *self._publish()]
 
     def address_seen(self, address: Address, now: float) -> list[Action]:
@@ -450,10 +452,11 @@ class UdpPath:
             return self._sound_out(now)
         return []
 
+    def _plan(self, now: float) -> Step:
+        return step(now - self._started, smaller=self._smaller, reflexive=not self._neighbour)
+
     def _search(self, now: float) -> list[Action]:
-        elapsed = now - self._started
-        reflexive = not self._neighbour
-        plan = step(elapsed, smaller=self._smaller, reflexive=reflexive)
+        elapsed, plan = now - self._started, self._plan(now)
         pause = min(plan.interval, plan.remaining)
         if elapsed > 30 and not self.recent_traffic(now, 30):
             pause = self.ping_interval
@@ -462,8 +465,7 @@ class UdpPath:
             return []
         actions: list[Action] = []
         for address, candidate in list(self.candidates.items()):
-            ttl = plan.ttl if candidate.source in (Source.REFLEXIVE, Source.SEEN) else 0
-            actions += self._ask(address, SMALL_PROBE, now, ttl)
+            actions += self._ask(address, SMALL_PROBE, now, 0 if candidate.source is Source.LOCAL else plan.ttl)
         if self._neighbour and elapsed < 1 and self.address is not None:
             # A neighbour's address is known from TCP, so that a large datagram is no gift to a stranger.
             guess = self.mtu.first_guess(self.address.family)
@@ -491,6 +493,10 @@ class UdpPath:
     def _drive_sizes(self, now: float) -> list[Action]:
         self._next_round = NEVER
         if self.state is not State.CONFIRMED or not self._pmtu or not self.has_key or self.address is None:
+            return []
+        if self._health.doubtful:
+            # What is unanswered now says nothing about sizes; soon the path is either proved or dead.
+            self._next_round = now + 0.1
             return []
         current = self.mtu.round
         if current is not None and current.tries >= self._tries(current.purpose):
