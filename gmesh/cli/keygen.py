@@ -41,7 +41,7 @@ Which keys (both kinds by default):
   --bits=BITS           Size of the RSA key, 512 to 8192; below 2048 is weak. [default: 2048]
 
 Other:
-  --batch               Never ask. Without it, and on a terminal, the names of the files are asked for.
+  --batch               Never ask. Without it, on a terminal, the files' names are asked for.
   -h, --help            Show this text.
   --version             Show the version.
 
@@ -51,7 +51,7 @@ Files, below the directory:
                                    go to rsa_key.pub and ed25519_key.pub instead.
 
 Old keys are not lost: they stay in their files, disabled by a # before each line.
-A running daemon goes on with the key it has read; restart it, and give the new hosts/NAME to
+A running daemon goes on with the key that it has read: restart it, and give the new hosts/NAME to
 the other nodes.
 
 Examples:

@@ -70,7 +70,10 @@ def rsa_public_key(options: OptionView, blocks: Iterable[Block], base: Path, fil
 
     modulus = options.given_str("PublicKey")
     if modulus is not None:
-        return RsaPublicKey.from_hex(modulus)
+        try:
+            return RsaPublicKey.from_hex(modulus)
+        except KeyFileError as error:
+            raise KeyFileError(f"PublicKey in {file}: {error}") from None
     key_file = options.given_str("PublicKeyFile")
     if key_file is not None:
         path = base / key_file
