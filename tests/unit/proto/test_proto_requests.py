@@ -124,6 +124,11 @@ IMPOSSIBLE = [
     f"16 a b {KEY} 427 672 4 0 10.0.0.1",
     f"16 a b {KEY} 99999999999 672 4 0",
     # addresses
+    "12 a b c host 655 c 1",
+    "12 a b c unknown unknown c 1",
+    "12 a b c 10.0.0.1 port c 1",
+    "12 a b c fe80::1%eth0 655 c 1",
+    "12 a b c 10.0.0.1 655 c 1 unspec unspec",
     f"12 a b c {'x' * 65} 655 c 1",
     "12 a b c 10.0.0.1 65536 c 1",
     "12 a b c 10.0.0.1 655 c 1 10.0.0.2",
