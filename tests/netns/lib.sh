@@ -336,7 +336,7 @@ make_keys() {
     case ${KIND[$1]} in
         tinc10) "$TINCD10" -c "$dir" -K2048 </dev/null >"$log" 2>&1 ;;
         tinc11) "$TINC11" -b -c "$dir" generate-rsa-keys 2048 </dev/null >"$log" 2>&1 ;;
-        gmesh) "$GMESH_BIN/gmesh-keygen" -c "$dir" </dev/null >"$log" 2>&1 ;;
+        gmesh) "$GMESH_BIN/gmesh-keygen" -c "$dir" --rsa --batch </dev/null >"$log" 2>&1 ;;
         *) fail "unknown kind of node: ${KIND[$1]}" ;;
     esac || { cat "$log" && fail "no keys for $1"; }
 }
@@ -393,7 +393,7 @@ hup() { kill -HUP "${PID[$1]}"; }
 mesh_address() { if [[ ${2:-4} == 6 ]]; then echo "fd77::${INDEX[$1]}"; else echo "10.200.0.${INDEX[$1]}"; fi; }
 
 # reachable FROM TO [4|6]: one ping through the mesh.
-reachable() { in_ns "$1" ping -n -c 1 -W 1 "$(mesh_address "$2" "${3:-4}")"; }
+reachable() { in_ns "$1" ping -n -c 1 -W 0.5 "$(mesh_address "$2" "${3:-4}")"; }
 
 # burst FROM TO COUNT [4|6]: that many pings at 100 a second; prints how many came back.
 burst() {

@@ -1,4 +1,4 @@
-"""Send or receive one stream of random bytes by TCP and print its checksum, so that a shell test can compare both ends."""
+"""Send or receive a stream of random bytes by TCP and print its checksum, for a shell test to compare both ends."""
 
 from __future__ import annotations
 
