@@ -110,7 +110,7 @@ class Hub:
         queue = self._queue
         nested = bool(queue)
         queue.extend(actions)
-        if nested or not queue:
+        if nested:
             return
         while queue:
             action = queue[0]
