@@ -22,7 +22,7 @@ class CommandError(GmeshError):
 
 @dataclass(frozen=True, slots=True)
 class Context:
-    """``confbase`` and ``pidfile`` as given, None where not. ``batch`` never asks, ``force`` goes on despite warnings."""
+    """``confbase`` and ``pidfile`` as given, None where not. ``batch``: never ask; ``force``: go on after warnings."""
 
     program: str = "gmesh"
     confbase: str | None = None

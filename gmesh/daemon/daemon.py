@@ -75,7 +75,7 @@ def run(options: DaemonOptions) -> int:
         files = RuntimeFiles.choose(options.netname, directory.base, options.pidfile)
         pid_file = PidFile.acquire(str(files.pid), options.netname or "")
         if options.detach:
-            umbilical = detach.detach()
+            umbilical = detach.detach(umbilical)
             gevent.reinit()
     except (GmeshError, OSError) as error:
         _say(error)
@@ -147,8 +147,7 @@ class Daemon:
             self._log.remove_all()
             self._log.add_syslog()
         if umbilical is not None and options.detach:
-            sink = self._log.add_descriptor(umbilical.descriptor, colour=umbilical.colour)
-            self._undo.callback(self._log.remove, sink)
+            self._log.add_umbilical(umbilical)
 
     # Start
 

@@ -52,26 +52,32 @@ def umbilical_from_environment(environment: MutableMapping[str, str]) -> Umbilic
         return None
 
 
-def detach() -> Umbilical:
+def detach(starter: Umbilical | None = None) -> Umbilical:
     """Go on in a child that has its own session and no terminal; returns only there.
 
-    The parent copies what comes through the umbilical to its standard error and leaves with 0 once the child is ready,
-    with 1 if the child ends before that. Raises OSError when there can be no child.
+    The parent copies what comes through the child's umbilical to its ``starter``, or to its standard error without one,
+    and leaves with 0 once the child is ready, with 1 if the child ends before that. Raises OSError when there can be
+    no child.
     """
     reader, writer = os.pipe()
     sys.stdout.flush()
     sys.stderr.flush()
     if os.fork() != 0:
         os.close(writer)
-        os._exit(0 if follow_umbilical(reader, 2) else 1)
+        ready = follow_umbilical(reader, 2 if starter is None else starter.descriptor)
+        if starter is not None and ready:
+            starter.ready()
+        os._exit(0 if ready else 1)
     os.close(reader)
+    if starter is not None:
+        starter.abandon()
     os.setsid()
     null = os.open(os.devnull, os.O_RDWR)
     for standard in (0, 1, 2):
         os.dup2(null, standard)
     if null > 2:
         os.close(null)
-    return Umbilical(writer)
+    return Umbilical(writer, colour=starter is not None and starter.colour)
 
 
 def follow_umbilical(reader: int, output: int) -> bool:

@@ -16,6 +16,7 @@ import syslog
 import time
 from collections.abc import Callable
 
+from gmesh.daemon.detach import Umbilical
 from gmesh.daemon.log_limit import LogLimiter
 
 NOTICE = 25
@@ -116,16 +117,28 @@ class _Sink(logging.Handler):
 
 
 class StderrSink(_Sink):
-    """Lines of tinc 1.1's form on a descriptor: standard error, or the umbilical."""
+    """Lines of tinc 1.1's form on standard error."""
 
-    def __init__(self, descriptor: int, *, colour: bool) -> None:
+    def __init__(self, *, colour: bool) -> None:
         super().__init__()
-        self._descriptor = descriptor
         self._colour = colour
 
     def write(self, level: int, created: float, message: str) -> None:
         line = stderr_line(level, created, message, colour=self._colour) + "\n"
-        os.write(self._descriptor, line.encode("utf-8", "backslashreplace"))
+        os.write(2, line.encode("utf-8", "backslashreplace"))
+
+
+class UmbilicalSink(_Sink):
+    """The same lines for whoever started us. Once it has been let go of, its descriptor's number is somebody else's."""
+
+    def __init__(self, umbilical: Umbilical) -> None:
+        super().__init__()
+        self._umbilical = umbilical
+
+    def write(self, level: int, created: float, message: str) -> None:
+        if self._umbilical.descriptor >= 0:
+            line = stderr_line(level, created, message, colour=self._umbilical.colour) + "\n"
+            os.write(self._umbilical.descriptor, line.encode("utf-8", "backslashreplace"))
 
 
 class FileSink(_Sink):
@@ -243,14 +256,11 @@ class DaemonLog(logging.Handler):
         """Log to standard error, in colours if it is a terminal that has them (or as told)."""
         if colour is None:
             colour = sys.stderr.isatty() and os.environ.get("TERM", "dumb") != "dumb"
-        self._sinks.append(StderrSink(2, colour=colour))
+        self._sinks.append(StderrSink(colour=colour))
 
-    def add_descriptor(self, descriptor: int, *, colour: bool, at_least: int = logging.DEBUG) -> StderrSink:
-        """Log to a descriptor too, lines of level ``at_least`` and above, until `remove`."""
-        sink = StderrSink(descriptor, colour=colour)
-        sink.setLevel(at_least)
-        self._sinks.append(sink)
-        return sink
+    def add_umbilical(self, umbilical: Umbilical) -> None:
+        """Log to our starter too, for as long as it listens."""
+        self._sinks.append(UmbilicalSink(umbilical))
 
     def add_file(self, path: str) -> bool:
         """Log to a file. If it cannot be opened, that is said on standard error, logging is off, and False returned."""
@@ -265,11 +275,6 @@ class DaemonLog(logging.Handler):
     def add_syslog(self) -> None:
         """Log to the system's log."""
         self._sinks.append(SyslogSink(self.identity))
-
-    def remove(self, sink: _Sink) -> None:
-        """Stop using a destination. Harmless when repeated."""
-        if sink in self._sinks:
-            self._sinks.remove(sink)
 
     def remove_all(self) -> None:
         """Forget every destination: the early one is replaced once options are known."""

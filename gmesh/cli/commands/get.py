@@ -52,14 +52,14 @@ def _file(directory: Directory, node: str, option: settings.Option | None) -> Pa
     try:
         return directory.host_file(directory.own_name())
     except ConfigError as error:
-        raise CommandError(str(error)) from None
+        raise CommandError(error.message) from None
 
 
 def _entries(path: Path) -> tuple[lexer.Entry, ...]:
     try:
         return lexer.read(path).entries
     except ConfigError as error:
-        raise CommandError(str(error)) from None
+        raise CommandError(error.message) from None
 
 
 def _live_port(context: Context) -> bool:

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from gmesh.daemon.detach import Umbilical
 from gmesh.daemon.log_limit import LogLimiter
 from gmesh.daemon.logging_setup import FOLLOW, NOTICE, DaemonLog, escape, log, mask
 
@@ -78,22 +79,25 @@ def test_file_form(daemon_log: DaemonLog, tmp_path: Path) -> None:
 )
 def test_stderr_form(daemon_log: DaemonLog, colour: bool, expected: str) -> None:
     reader, writer = os.pipe()
-    daemon_log.add_descriptor(writer, colour=colour)
+    umbilical = Umbilical(writer, colour=colour)
+    daemon_log.add_umbilical(umbilical)
     log(0, NOTICE, "Ready")
-    assert re.fullmatch(expected, os.read(reader, 1000).decode())
+    umbilical.ready()
+    log(0, NOTICE, "after the end")
+    assert re.fullmatch(expected + "\\0", os.read(reader, 1000).decode())
+    assert os.read(reader, 1) == b""
     os.close(reader)
-    os.close(writer)
 
 
 def test_a_missing_reader_loses_lines_and_nothing_else(daemon_log: DaemonLog, tmp_path: Path) -> None:
     reader, writer = os.pipe()
-    sink = daemon_log.add_descriptor(writer, colour=False)
+    umbilical = Umbilical(writer)
+    daemon_log.add_umbilical(umbilical)
     os.close(reader)
     path = file_of(daemon_log, tmp_path)
     log(0, NOTICE, "Ready")
-    assert sink.lost == 1
     assert "Ready" in path.read_text()
-    os.close(writer)
+    umbilical.ready()
 
 
 def test_full_disk_is_reported_when_it_is_over(daemon_log: DaemonLog, tmp_path: Path, monkeypatch) -> None:
