@@ -15,6 +15,7 @@ from collections.abc import Callable
 from gmesh.crypto.nids import CIPHERS, NONE, Mode
 from gmesh.errors import GmeshError, PeerError
 from gmesh.mesh.actions import Action, ForgetSendKey, InstallReceiveKey, InstallSendKey, Log, SendLine
+from gmesh.mesh.limits import TokenBucket
 from gmesh.mesh.pmtu import Overhead
 from gmesh.mesh.registry import Node, Registry
 from gmesh.mesh.settings import MeshSettings
@@ -66,8 +67,7 @@ class LegacyChannel:
         self._requests = 0
         self._retry_at = NEVER
         self._answer_at = NEVER
-        self._tokens = float(ANSWER_BURST)
-        self._tokens_at = 0.0
+        self._answers = TokenBucket(ANSWER_BURST, 1 / ANSWER_INTERVAL, 0.0)
         self._worn_at = -NEVER
         self._help_at = NEVER
         self._helped = 0
@@ -91,7 +91,6 @@ class LegacyChannel:
 
     def node_up(self, now: float) -> list[Action]:
         """The node became reachable. A neighbour gets its key unasked and owes us ours."""
-        self._tokens, self._tokens_at = float(ANSWER_BURST), now
         if self.node.connection is None:
             return []
         self._retry_at = now + NEIGHBOUR_RETRIES[0]
@@ -217,14 +216,12 @@ class LegacyChannel:
             self._retry_at = now + FIRST_RETRY
 
     def _answer_or_wait(self, now: float) -> list[Action]:
-        self._tokens = min(ANSWER_BURST, self._tokens + (now - self._tokens_at) / ANSWER_INTERVAL)
-        self._tokens_at = now
-        if self._tokens < 1 - 1e-9:
-            if self._answer_at == NEVER:
-                self._answer_at = now + (1 - self._tokens) * ANSWER_INTERVAL
-            return []
-        self._tokens -= 1
-        return self._answer(now)
+        if self._answers.take(now):
+            return self._answer(now)
+        if self._answer_at == NEVER:
+            # A little later than the token, lest a rounding error finds it missing.
+            self._answer_at = self._answers.available_at(now) + 0.01
+        return []
 
     def _answer(self, now: float) -> list[Action]:
         """Make a fresh key for packets to us and send it."""

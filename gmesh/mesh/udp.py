@@ -96,6 +96,7 @@ class UdpPath:
         self._pmtu = True
         self._neighbour = False
         self._published: SetPath | None = None
+        self._candidates_changed = False
         self._seen: Address | None = None
         self._counters = FlowCounters()
         self._polled_at = 0.0
@@ -326,9 +327,18 @@ class UdpPath:
         """The path as it is now, if that is news."""
         if self.state is State.OFF and self._published is None:
             return []
-        others = tuple(address for address in self.candidates if address != self.address)
-        path = SetPath(self.node, self.address, self.carries_data, self.min_mtu, self.mtu.mtu, others)
-        if path == self._published:
+        known, address, udp = self._published, self.address, self.carries_data
+        bounds = (self.min_mtu, self.mtu.mtu)
+        if (
+            known is not None
+            and not self._candidates_changed
+            and (known.address, known.udp, known.min_mtu, known.mtu) == (address, udp, *bounds)
+        ):
+            return []
+        self._candidates_changed = False
+        others = tuple(other for other in self.candidates if other != address)
+        path = SetPath(self.node, address, udp, *bounds, others)
+        if path == known:
             return []
         self._published = path
         return [path]
@@ -389,6 +399,7 @@ class UdpPath:
         while len(self.candidates) >= MAX_CANDIDATES:
             del self.candidates[next(other for other in self.candidates if other != self.address)]
         self.candidates[address] = Candidate(source)
+        self._candidates_changed = True
 
     def _forget_questions(self) -> None:
         self._questions.forget()
@@ -420,7 +431,11 @@ class UdpPath:
         verdict = self._health.observe(counters.last_authentic, sent=sent, since=since, keepalive=keepalive, now=now)
         if verdict is Verdict.DEAD:
             return self._die(now)
-        actions = self._question_path(now) if verdict is Verdict.ASK else []
+        actions: list[Action] = []
+        if verdict is Verdict.ASK:
+            if self._health.doubtful and self._seen is not None:
+                actions += self._ask(self._seen, SMALL_PROBE, now)
+            actions += self._question_path(now)
         self._next_poll = min(self._next_poll, self._health.wake(counters.last_authentic, keepalive, now))
         return actions
 

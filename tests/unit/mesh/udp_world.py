@@ -10,6 +10,7 @@ import itertools
 import random
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import Any, Protocol
 
 from gmesh.mesh.actions import Action, SendProbe, SetPath
 from gmesh.mesh.events import FlowCounters
@@ -27,7 +28,7 @@ class World:
     def __init__(self, seed: int = 1) -> None:
         self.now = 1000.0
         self.random = random.Random(seed)
-        self.ends: list[GmeshEnd] = []
+        self.ends: list[End] = []
         self.hosts: dict[Address, Host] = {}
         self._count = itertools.count()
         self._queue: list[tuple[float, int, Callable[[], None]]] = []
@@ -67,7 +68,7 @@ class Host:
 
     world: World
     address: Address
-    receive: Callable[[bytes, int, Address], None] = lambda *_: None
+    receive: Callable[[Any, int, Address], None] = lambda *_: None
     delay: float = 0.01
     loss: float = 0.0
     mtu: int = 1472
@@ -82,8 +83,8 @@ class Host:
     def __post_init__(self) -> None:
         self.world.hosts[self.address] = self
 
-    def send(self, frame: bytes, length: int, target: Address, ttl: int = 0) -> bool:
-        """Returns False where the kernel refuses the datagram of ``length`` bytes."""
+    def send(self, frame: Any, length: int, target: Address, ttl: int = 0) -> bool:
+        """Returns False where the kernel refuses the datagram of ``length`` bytes, whatever is in it."""
         if self.local_mtu is not None and length > self.local_mtu:
             return False
         self.sent.append((self.world.now, length, target))
@@ -110,7 +111,7 @@ class Host:
         self._opened[target] = (now, source)
         return source
 
-    def arrive(self, frame: bytes, length: int, source: Address) -> None:
+    def arrive(self, frame: Any, length: int, source: Address) -> None:
         if self.nat:
             opened = self._opened.get(source)
             if opened is None or self.world.now - opened[0] >= NAT_MEMORY:
@@ -118,6 +119,21 @@ class Host:
                     self._strangers[source] = self.world.now
                 return
         self.receive(frame, length, source)
+
+
+class Timed(Protocol):
+    """Something with timers."""
+
+    def next_timeout(self) -> float: ...
+    def on_timeout(self, now: float) -> list[Action]: ...
+
+
+class End(Protocol):
+    """Something that the world's clock drives."""
+
+    @property
+    def machine(self) -> Timed: ...
+    def perform(self, actions: list[Action]) -> None: ...
 
 
 class GmeshEnd:
