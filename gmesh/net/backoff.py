@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-QUICK_DELAY = 0.75
+QUICK_DELAY = 0.5
 """Seconds between attempts while an answer may come at any moment: its peer's return costs a connector less than 1 s
 (requirement 17), and a refused SYN every now and then costs nobody anything."""
 
