@@ -37,6 +37,7 @@ class Corrections:
         self._bucket = TokenBucket(BURST, RATE, now)
         self._hold = SHORTEST_HOLD
         self._held_until = -math.inf
+        self._count_from = -math.inf
         self._own: dict[tuple[Fact, int | None], float] = {}
         self._repairs: dict[tuple[Fact, int | None], float] = {}
 
@@ -77,17 +78,21 @@ class Corrections:
             return math.inf
         return max(min(heads), self._held_until, self._bucket.available_at(now))
 
-    def check(self, now: float) -> float:
-        """To be called every PingTimeout. Returns for how many seconds answers are held back from now, usually 0."""
+    def check(self, now: float, interval: float) -> float:
+        """To be called every ``interval`` seconds. Returns for how many answers are held back from now, usually 0.
+
+        What came during a hold does not count, so that there is a try between two of them.
+        """
         conflict = self.adds > CONFLICT_THRESHOLD and self.deletes > CONFLICT_THRESHOLD
         self.adds = self.deletes = 0
-        if now < self._held_until:
+        if now < self._count_from:
             return 0.0
         if not conflict:
             self._hold = max(SHORTEST_HOLD, self._hold / 2)
             return 0.0
         hold = self._hold
         self._held_until = now + hold
+        self._count_from = self._held_until + interval
         self._hold = min(LONGEST_HOLD, hold * 2)
         return hold
 

@@ -104,7 +104,7 @@ class Gossip:
         """Apply one line that arrived on an active connection. The flag says whether it was acted on."""
         first_seen = self.seen.since(line)
         if first_seen is not None:
-            if not (connection.active_since >= first_seen and _speaks_for_itself(connection, request)):
+            if not (connection.active_since > first_seen and _speaks_for_itself(connection, request)):
                 self._repair_if_behind(connection, request)
                 return False, []
             # The neighbour restarted and repeats its lines byte for byte; everyone else has seen them too (2.1).
@@ -134,9 +134,6 @@ class Gossip:
                 self._corrections.adds += 1
             self._corrections.want(fact, connection.id, self.now)
             return False, []
-        if request.address.family == 0 or (request.local is not None and request.local.family == 0):
-            # Some daemons die of such a line, so it is not passed on (requirement 27).
-            return False, [_ignored(connection, f"edge {request.source} to {request.target} has an impossible address")]
         source = registry.node(request.source)
         if known is None:
             first_hand = connection.name == request.source
@@ -319,9 +316,6 @@ def _speaks_for_itself(connection: Connection, request: GossipRequest) -> bool:
             return False
 
 
-def _ignored(connection: Connection, reason: str) -> Log:
-    return Log(logging.WARNING, 1, f"Ignoring gossip from {connection.name}: {reason}", f"gossip {connection.name}")
-
-
 def _full(connection: Connection) -> Log:
-    return _ignored(connection, "there is no room for more nodes, edges or subnets")
+    text = f"Ignoring gossip from {connection.name}: there is no room for more nodes, edges or subnets"
+    return Log(logging.WARNING, 1, text, f"gossip {connection.name}")

@@ -48,6 +48,7 @@ RUN_INTERVAL_PER_EDGE = 20e-6
 LONGEST_RUN_INTERVAL = 2.0
 EARLY_RUNS = 20
 """Graph runs that may come earlier because their results are needed, refilled at the pace of the others."""
+UNROUTABLE = "0.0.0.1"
 _LOW_OPTIONS = (1 << OPTION_VERSION_SHIFT) - 1
 
 
@@ -62,7 +63,7 @@ class Mesh:
         self._corrections = Corrections(now)
         self._handshakes = Handshakes(self.registry)
         self._gossip = Gossip(self.registry, settings, entropy, self._changes, self._corrections)
-        self.channels = DataChannels(self.registry, settings, entropy, flows, self._gossip.flood)
+        self.channels = DataChannels(self.registry, settings, entropy, flows, self._gossip.flood, now=now)
         self._now = now
         self._last_run = -math.inf
         self._early_runs = TokenBucket(EARLY_RUNS, 1.0, now)
@@ -119,9 +120,8 @@ class Mesh:
         text = f"Connection with {new.name} ({address}) activated"
         actions.append(Log(logging.INFO, 1, text))
         actions += self._gossip.everything(new)
-        port = ack.port if ack.port.isascii() and ack.port.isdigit() and 0 < int(ack.port) < 65536 else address.port
         weight = (_sane_weight(ack.weight_sent) + _sane_weight(ack.weight_received)) // 2
-        actions += self._gossip.put_own_edge(node, Address(address.host, port), combined_options(ack), weight)
+        actions += self._gossip.put_own_edge(node, edge_address(address, ack.port), combined_options(ack), weight)
         self._changes.routes = True
         last_change = node.last_change
         actions += self.settle(now)
@@ -173,10 +173,10 @@ class Mesh:
                     actions += self.channels.key_changed(node, now)
             case ReqKey():
                 actions = self.settle(now)
-                actions += self.channels.req_key(known, request, line, now)
+                actions += self.channels.req_key(connection, request, line, now)
             case AnsKey():
                 actions = self.settle(now)
-                actions += self.channels.ans_key(known, request, line, now)
+                actions += self.channels.ans_key(connection, request, line, now)
             case _:
                 raise PeerError(f"{type(request).__name__} on an active connection")
         return actions + self._gossip.corrections_due()
@@ -201,7 +201,7 @@ class Mesh:
         if now >= self._next_sweep:
             self._next_sweep = now + self.settings.ping_timeout
             self._gossip.seen.expire(now)
-            hold = self._corrections.check(now)
+            hold = self._corrections.check(now, self.settings.ping_timeout)
             if hold:
                 text = (
                     f"Another node seems to use our name {self.settings.name}: not correcting it for {hold:g} seconds"
@@ -289,6 +289,8 @@ class Mesh:
             actions += self._node_down(node, subnets)
         for node in change.up:
             actions += self._node_up(node)
+        if change.changed or self._changes.routes:
+            actions += self.channels.routes_changed(now)
         moved = {node.name for node in change.up} | {node.name for node in change.down}
         for present in (False, True):
             for entry in subnets:
@@ -367,6 +369,19 @@ def combined_options(ack: Active) -> int:
     if ack.clamp_mss is not None:
         options = options | OPTION_CLAMP_MSS if ack.clamp_mss else options & ~OPTION_CLAMP_MSS
     return options
+
+
+def edge_address(tcp: Address, port: str) -> Address:
+    """What our edge to a neighbour says: its TCP address with the port that it announced (meta-legacy 4.5).
+
+    Always numeric and without a scope, because anything else ends stock daemons; an address that only a proxy knows is
+    replaced by one that leads nowhere, as tinc 1.0 does (meta-legacy 10.2).
+    """
+    host = tcp.host.partition("%")[0]
+    if tcp.family == 0:
+        host = UNROUTABLE
+    usable = port.isascii() and port.isdigit() and 0 < int(port[:6]) < 65536
+    return Address(host, port if usable else tcp.port)
 
 
 def _bounds(settings: MeshSettings) -> Bounds:
