@@ -9,11 +9,10 @@ import os
 import re
 import stat
 from collections.abc import Iterator
-from pathlib import Path
 
 from gmesh.config.directory import Directory
 from gmesh.config.keys import load_private_ed25519, load_private_rsa
-from gmesh.config.notices import Level, Notice
+from gmesh.config.notices import Level, Notice, printable
 from gmesh.config.server import Server
 from gmesh.config.settings import all_options
 from gmesh.config.view import OptionView
@@ -51,27 +50,27 @@ def _obsolete(options: OptionView) -> Iterator[Notice]:
 
 
 def _own_ed25519(server: Server) -> Iterator[Notice]:
-    host_file = str(server.directory.host_file(server.name))
+    host_file = printable(server.directory.host_file(server.name))
     try:
         private = load_private_ed25519(server)
         public = server.ed25519_public_key()
     except KeyFileError as error:
-        yield Notice(Level.ERROR, str(error), str(server.ed25519_private_file))
+        yield Notice(Level.ERROR, str(error), printable(server.ed25519_private_file))
         return
     if private is not None and public is None:
         text = "there is no Ed25519 public key here, although there is a private one"
         yield Notice(Level.ERROR, text, host_file)
     elif private is not None and public != private.public:
-        text = f"the Ed25519 public key does not belong to the private key in {server.ed25519_private_file}"
+        text = f"the Ed25519 public key does not belong to the private key in {printable(server.ed25519_private_file)}"
         yield Notice(Level.ERROR, text, host_file)
 
 
 def _own_rsa(server: Server) -> Iterator[Notice]:
-    host_file = str(server.directory.host_file(server.name))
+    host_file = printable(server.directory.host_file(server.name))
     try:
         private = load_private_rsa(server)
     except KeyFileError as error:
-        yield Notice(Level.ERROR, str(error), str(server.rsa_private_file))
+        yield Notice(Level.ERROR, str(error), printable(server.rsa_private_file))
         return
     try:
         public = server.rsa_public_key()
@@ -79,7 +78,7 @@ def _own_rsa(server: Server) -> Iterator[Notice]:
         yield Notice(Level.ERROR, f"{error}; without it nobody can connect to this node", host_file)
         return
     if public != private.public:
-        text = f"the RSA public key does not belong to the private key in {server.rsa_private_file}"
+        text = f"the RSA public key does not belong to the private key in {printable(server.rsa_private_file)}"
         yield Notice(Level.ERROR, text, host_file)
 
 
@@ -106,17 +105,16 @@ def _strange_names(directory: Directory) -> Iterator[Notice]:
     try:
         names = sorted(os.listdir(directory.hosts))
     except OSError as error:
-        yield Notice(Level.ERROR, f"cannot list the host files: {error.strerror}", str(directory.hosts))
+        yield Notice(Level.ERROR, f"cannot list the host files: {error.strerror}", printable(directory.hosts))
         return
     for name in names:
         if not is_node_name(name) and not _HOST_SCRIPT.match(name):
-            yield Notice(Level.NOTICE, "this is no node's name; the file is ignored", str(directory.hosts / name))
+            yield Notice(Level.NOTICE, "this is no node's name; the file is ignored", printable(directory.hosts / name))
 
 
 def _writable(directory: Directory) -> Iterator[Notice]:
     """Whoever may write one of these files controls the node."""
-    documents, _ = directory.server_documents()
-    paths = [directory.base, directory.hosts, *(Path(document.file) for document in documents)]
+    paths = [directory.base, directory.hosts, *directory.server_files()]
     paths += [directory.host_file(name) for name in directory.host_names()]
     paths += [directory.base / script for script in _SCRIPTS]
     for path in paths:
@@ -125,7 +123,7 @@ def _writable(directory: Directory) -> Iterator[Notice]:
         except OSError:
             continue
         if mode & stat.S_IWOTH and not mode & stat.S_ISVTX:
-            yield Notice(Level.WARNING, f"anyone may write here (mode {mode:04o})", str(path))
+            yield Notice(Level.WARNING, f"anyone may write here (mode {mode:04o})", printable(path))
 
 
 def _scripts(directory: Directory, server: Server) -> Iterator[Notice]:
@@ -136,4 +134,4 @@ def _scripts(directory: Directory, server: Server) -> Iterator[Notice]:
     for script in (*_SCRIPTS, *hosts):
         path = directory.base / (script + extension)
         if path.is_file() and not os.access(path, os.X_OK):
-            yield Notice(Level.WARNING, "this script is not executable and will fail", str(path))
+            yield Notice(Level.WARNING, "this script is not executable and will fail", printable(path))

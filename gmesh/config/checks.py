@@ -152,16 +152,18 @@ _CONVERTERS: dict[str, Callable[[Option, str], Value]] = {
 }
 
 
-def validate(raw: Mapping[str, str | list[str]]) -> tuple[dict[str, Checked], list[tuple[str, int, BadText]]]:
-    """Check values by the registry.
+def validate(
+    raw: Mapping[str, str | list[str]], *, host_only: bool = False
+) -> tuple[dict[str, Checked], list[tuple[str, int, BadText]]]:
+    """Check values by the registry, or by that part of it which host files may hold.
 
     ``raw`` maps names as the registry spells them to a text, or to a list for repeatable options. Returns a value for
-    every option of the registry (its default where ``raw`` has none or a bad one; a list for repeatable ones, without
-    the bad ones), and what was wrong as (name, position in the list, error).
+    every such option (its default where ``raw`` has none or a bad one; a list for repeatable ones, without the bad
+    ones), and what was wrong as (name, position in the list, error).
     """
     from configobj import ConfigObj, flatten_errors
 
-    spec, validator = _machinery()
+    spec, validator = _machinery(host_only)
     config = ConfigObj(dict(raw), configspec=spec, interpolation=False, list_values=False)
     outcome = config.validate(validator, preserve_errors=True)
     errors: list[tuple[str, int, BadText]] = []
@@ -174,7 +176,7 @@ def validate(raw: Mapping[str, str | list[str]]) -> tuple[dict[str, Checked], li
 
 
 @cache
-def _machinery() -> tuple[Any, Any]:
+def _machinery(host_only: bool) -> tuple[Any, Any]:
     """The registry's configspec, parsed, and a Validator that knows our types; both may be used again and again."""
     from configobj import ConfigObj
     from configobj.validate import ValidateError, Validator
@@ -185,7 +187,7 @@ def _machinery() -> tuple[Any, Any]:
             raise ValidateError(usable, bad)
         return usable
 
-    spec = ConfigObj(configspec(), list_values=False, interpolation=False, _inspec=True)
+    spec = ConfigObj(configspec(host_only=host_only), list_values=False, interpolation=False, _inspec=True)
     return spec, Validator(dict.fromkeys(_CONVERTERS, check))
 
 

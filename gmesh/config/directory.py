@@ -12,7 +12,7 @@ from pathlib import Path
 from gmesh.config import lexer
 from gmesh.config.host import Host
 from gmesh.config.lexer import Block, Document, Override
-from gmesh.config.notices import Level, Notice, raise_all
+from gmesh.config.notices import Level, Notice, printable, raise_all
 from gmesh.config.paths import CONFDIR
 from gmesh.config.server import Server, own_name
 from gmesh.errors import ConfigError
@@ -53,7 +53,7 @@ class Directory:
         """The command that makes keys for this directory, for hints."""
         if self.netname and self.base == CONFDIR / self.netname:
             return f"gmesh-keygen -n {self.netname}"
-        return f"gmesh-keygen -c {self.base}"
+        return f"gmesh-keygen -c {printable(self.base)}"
 
     def host_names(self) -> list[str]:
         """The nodes that have a host file, sorted. Files whose names are no node names are left out."""
@@ -77,7 +77,7 @@ class Directory:
         """tinc.conf and the files of conf.d sorted by name, as far as they can be read, and what is wrong in them."""
         documents: list[Document] = []
         errors: list[ConfigError] = []
-        for path in [self.server_file, *self._conf_d()]:
+        for path in self.server_files():
             try:
                 document = lexer.read(path)
             except ConfigError as error:
@@ -109,11 +109,11 @@ class Directory:
         entries = [override.entry for override in self.overrides if not override.node]
         file_entries = [entry for document in documents for entry in document.entries]
         name = ""
-        if documents and documents[0].file == str(self.server_file):
+        if documents and documents[0].file == printable(self.server_file):
             try:
                 name = own_name(entries + file_entries, self.environ)
             except ConfigError as error:
-                errors.append(error if error.file else ConfigError(error.message, str(self.server_file), 0, "Name"))
+                errors.append(error if error.file else ConfigError(error.message, documents[0].file, 0, "Name"))
         blocks: tuple[Block, ...] = ()
         if name:
             entries += [override.entry for override in self.overrides if override.node == name]
@@ -129,12 +129,13 @@ class Directory:
         server.errors[:0] = errors
         return server
 
-    def _conf_d(self) -> list[Path]:
+    def server_files(self) -> list[Path]:
+        """tinc.conf and the files of conf.d that count, sorted by name."""
         try:
             names = os.listdir(self.base / "conf.d")
         except OSError:
-            return []
-        return [
+            names = []
+        return [self.server_file] + [
             self.base / "conf.d" / name
             for name in sorted(names)
             if len(name) >= _MIN_CONF_NAME and name.endswith(".conf")

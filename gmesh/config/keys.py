@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from gmesh.config.lexer import Block
-from gmesh.config.notices import Level, Notice
+from gmesh.config.notices import Level, Notice, printable
 from gmesh.config.view import OptionView
 from gmesh.errors import KeyFileError
 
@@ -30,13 +30,13 @@ def read_key_file(path: Path, what: str) -> str:
     """A key file's text. Raises KeyFileError naming ``what`` (as in ``RSA private key``) and the path."""
     try:
         if path.is_fifo():
-            raise KeyFileError(f"Error reading {what} file `{path}': not a regular file")
+            raise KeyFileError(f"Error reading {what} file `{printable(path)}': not a regular file")
         with open(path, "rb") as file:
             return file.read(MAX_KEY_FILE).decode("utf-8", "surrogateescape")
     except OSError as error:
-        raise KeyFileError(f"Error reading {what} file `{path}': {error.strerror}") from None
+        raise KeyFileError(f"Error reading {what} file `{printable(path)}': {error.strerror}") from None
     except ValueError:
-        raise KeyFileError(f"Error reading {what} file {str(path)!r}: impossible name") from None
+        raise KeyFileError(f"Error reading {what} file `{printable(path)}': impossible name") from None
 
 
 def load_private_rsa(server: Server) -> RsaPrivateKey:
@@ -58,7 +58,7 @@ def load_private_rsa(server: Server) -> RsaPrivateKey:
     try:
         return RsaPrivateKey.from_pem(text)
     except KeyFileError as error:
-        raise KeyFileError(f"Error reading RSA private key file `{path}': {error}") from None
+        raise KeyFileError(f"Error reading RSA private key file `{printable(path)}': {error}") from None
 
 
 def rsa_public_key(options: OptionView, blocks: Iterable[Block], base: Path, file: str) -> RsaPublicKey:
@@ -81,7 +81,7 @@ def rsa_public_key(options: OptionView, blocks: Iterable[Block], base: Path, fil
         try:
             return RsaPublicKey.from_pem(text)
         except KeyFileError as error:
-            raise KeyFileError(f"Error reading RSA public key file `{path}': {error}") from None
+            raise KeyFileError(f"Error reading RSA public key file `{printable(path)}': {error}") from None
     block = next((block for block in blocks if block.label in RSA_PUBLIC_LABELS), None)
     if block is None:
         raise KeyFileError(f"No RSA public key in {file}; the node's administrator has to send one")
@@ -102,7 +102,7 @@ def load_private_ed25519(server: Server) -> Ed25519PrivateKey | None:
     try:
         return Ed25519PrivateKey.from_pem(text)
     except KeyFileError as error:
-        raise KeyFileError(f"Error reading Ed25519 private key file `{path}': {error}") from None
+        raise KeyFileError(f"Error reading Ed25519 private key file `{printable(path)}': {error}") from None
 
 
 def ed25519_public_key(options: OptionView, blocks: Iterable[Block], base: Path, file: str) -> bytes | None:
@@ -120,7 +120,7 @@ def ed25519_public_key(options: OptionView, blocks: Iterable[Block], base: Path,
             raise KeyFileError(f"Ed25519PublicKey in {file}: {error}") from None
     key_file = options.given_str("Ed25519PublicKeyFile")
     if key_file is not None:
-        file = str(base / key_file)
+        file = printable(base / key_file)
         text: str | None = read_key_file(base / key_file, "Ed25519 public key")
     else:
         text = next((block.text for block in blocks if block.label == ED25519_PUBLIC_LABEL), None)
@@ -140,5 +140,6 @@ def permission_notice(path: Path, what: str) -> Notice | None:
         return None
     if mode & ~0o700 == 0:
         return None
-    text = f"Warning: insecure file permissions for {what} private key file `{path}'! Mode {mode:04o}, should be 0600"
-    return Notice(Level.WARNING, text, str(path))
+    file = printable(path)
+    text = f"Warning: insecure file permissions for {what} private key file `{file}'! Mode {mode:04o}, should be 0600"
+    return Notice(Level.WARNING, text, file)

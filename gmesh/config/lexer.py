@@ -14,7 +14,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from gmesh.config.notices import Level, Notice, shown
+from gmesh.config.notices import Level, Notice, printable, shown
 from gmesh.errors import ConfigError
 
 MAX_FILE_SIZE = 16 * 1024 * 1024
@@ -97,21 +97,21 @@ def parse_override(text: str, number: int = 1) -> Override:
 
 def read(path: Path) -> Document:
     """Read a file. Raises ConfigError when it cannot be opened or is no sensible file at all."""
+    name = printable(path)
     try:
         status = os.stat(path)
         if stat.S_ISDIR(status.st_mode):
             raise IsADirectoryError(21, "Is a directory")
         if stat.S_ISFIFO(status.st_mode) or stat.S_ISSOCK(status.st_mode):
-            raise ConfigError(f"Cannot open config file {path}: not a regular file", str(path))
+            raise OSError(22, "Not a regular file")
         with open(path, "rb") as file:
             data = file.read(MAX_FILE_SIZE + 1)
-    except OSError as error:
-        raise ConfigError(f"Cannot open config file {path}: {error.strerror}", str(path)) from None
-    except ValueError:
-        raise ConfigError(f"Cannot open config file {str(path)!r}: impossible name", repr(path)) from None
+    except (OSError, ValueError) as error:
+        reason = error.strerror if isinstance(error, OSError) else "Impossible name"
+        raise ConfigError(f"Cannot open config file {name}: {reason}", name) from None
     if len(data) > MAX_FILE_SIZE:
-        raise ConfigError(f"more than {MAX_FILE_SIZE // 2**20} MiB: not a configuration file", str(path))
-    return parse(data, str(path))
+        raise ConfigError(f"more than {MAX_FILE_SIZE // 2**20} MiB: not a configuration file", name)
+    return parse(data, name)
 
 
 def parse(data: bytes, file: str) -> Document:

@@ -14,12 +14,16 @@ from gmesh.errors import ConfigError
 MAX_SHOWN = 80
 
 
+def printable(text: object) -> str:
+    """A path or other text, fit for a message: what is no printable character is escaped, broken UTF-8 too."""
+    plain = str(text)
+    return plain if plain.isprintable() else repr(plain)[1:-1]
+
+
 def shown(text: str) -> str:
-    """Text from a file, fit for a message: no control characters, no broken UTF-8, of bounded length."""
-    cut = text[:MAX_SHOWN]
-    if not cut.isprintable():
-        cut = repr(cut)[1:-1][:MAX_SHOWN]
-    return cut if len(text) <= MAX_SHOWN else f"{cut}..."
+    """Text from a file, fit for a message: `printable` and of bounded length."""
+    cut = printable(text[:MAX_SHOWN])
+    return cut if len(text) <= MAX_SHOWN and len(cut) <= 2 * MAX_SHOWN else f"{cut[:MAX_SHOWN]}..."
 
 
 class Level(IntEnum):

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 from gmesh.config.keys import ed25519_public_key, permission_notice, rsa_public_key
 from gmesh.config.lexer import Block, Entry
-from gmesh.config.notices import Level, Notice, shown
+from gmesh.config.notices import Level, Notice, printable, shown
 from gmesh.config.view import OptionView
 from gmesh.crypto.nids import digest_by_name
 from gmesh.errors import ConfigError
@@ -97,12 +97,12 @@ class Server(OptionView):
 
     def rsa_public_key(self) -> RsaPublicKey:
         """The RSA key that our own host file gives to others. Raises KeyFileError."""
-        file = str(self.directory.host_file(self.name))
+        file = printable(self.directory.host_file(self.name))
         return rsa_public_key(self, self.host_blocks, self.directory.base, file)
 
     def ed25519_public_key(self) -> bytes | None:
         """The Ed25519 key that our own host file gives to others, 32 bytes; None without one. Raises KeyFileError."""
-        file = str(self.directory.host_file(self.name))
+        file = printable(self.directory.host_file(self.name))
         return ed25519_public_key(self, self.host_blocks, self.directory.base, file)
 
     def _depend(self) -> None:

@@ -129,6 +129,8 @@ def nearest(name: str) -> str | None:
     return all_options()[close[0]].name if close else None
 
 
-def configspec() -> list[str]:
+def configspec(*, host_only: bool = False) -> list[str]:
     """The registry as lines of a configobj configspec; the checks are those of `gmesh.config.checks`."""
-    return [option.validator_spec for option in all_options().values()]
+    return [
+        option.validator_spec for option in all_options().values() if not host_only or option.scope is not Scope.SERVER
+    ]

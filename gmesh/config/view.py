@@ -17,6 +17,9 @@ from gmesh.values import Subnet
 
 _T = TypeVar("_T", bool, int, str)
 
+MAX_UNKNOWN = 20
+"""How many unknown options are named one by one: a file of another kind put here by mistake has thousands."""
+
 
 class OptionView:
     """The options of one server or host.
@@ -31,22 +34,24 @@ class OptionView:
         self.errors: list[ConfigError] = []
         self._peer = peer
         self._given: dict[str, list[Entry]] = {}
+        self._unknowns: list[Entry] = []
         for entry in entries:
             option = find(entry.key)
             if option is None:
-                self._unknown(entry)
+                self._unknowns.append(entry)
             elif peer and option.scope is Scope.SERVER:
                 text = f"{option.name} has no effect in another node's host file; it belongs into tinc.conf"
                 self._notice(Level.NOTICE, text, entry)
             else:
                 self._given.setdefault(option.name, []).append(entry)
-        self._values, bad = checks.validate({name: self._raw(name) for name in self._given})
+        self._name_unknown()
+        self._values, bad = checks.validate({name: self._raw(name) for name in self._given}, host_only=peer)
         self._refuse(bad)
         self._good: dict[str, list[Entry]] = {
             name: [entry for position, entry in enumerate(self._counting(name)) if (name, position) not in self._bad]
             for name in self._given
         }
-        for option in all_options().values():
+        for option in [declared(name) for name in self._given] if peer else all_options().values():
             self._settle(option, legacy_defaults)
 
     # What stands in the files
@@ -142,10 +147,14 @@ class OptionView:
             message = f"{asked} is known, but not effective in this version of gmesh: {instead}"
             self._notice(Level.WARNING, message, entry)
 
-    def _unknown(self, entry: Entry) -> None:
-        guess = nearest(entry.key)
-        hint = f"; did you mean {guess}?" if guess else ""
-        self._notice(Level.WARNING, f"{shown(entry.key)} is not a known option and is ignored{hint}", entry)
+    def _name_unknown(self) -> None:
+        for entry in self._unknowns[:MAX_UNKNOWN]:
+            guess = nearest(entry.key)
+            hint = f"; did you mean {guess}?" if guess else ""
+            self._notice(Level.WARNING, f"{shown(entry.key)} is not a known option and is ignored{hint}", entry)
+        more = self._unknowns[MAX_UNKNOWN:]
+        if more:
+            self._notice(Level.WARNING, f"{len(more)} more options from here on are not known and are ignored", more[0])
 
     def _notice(self, level: Level, text: str, entry: Entry) -> None:
         self.notices.append(Notice(level, text, entry.file, entry.line, entry.key))

@@ -64,7 +64,7 @@ def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @given(tinc_conf=FILES, conf_d=FILES, own=FILES, peer=FILES)
-@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=80, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_any_directory_is_read_or_refused(base: Path, tinc_conf: bytes, conf_d: bytes, own: bytes, peer: bytes) -> None:
     (base / "tinc.conf").write_bytes(tinc_conf)
     (base / "conf.d" / "x.conf").write_bytes(conf_d)

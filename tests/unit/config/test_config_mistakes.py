@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from gmesh.config.check import check
 from gmesh.config.directory import Directory
 from gmesh.config.notices import Level
 from gmesh.config.settings import all_options
@@ -170,3 +171,19 @@ def test_messages_are_bounded_and_printable(tmp_path: Path) -> None:
         assert len(notice.text) < 1000
         notice.text.encode("utf-8")
     assert len(ours.notices) == 3
+
+
+def test_odd_file_names_are_printable(tmp_path: Path) -> None:
+    odd = b"\xff\n.conf".decode("utf-8", "surrogateescape")
+    with pytest.raises(ConfigError) as caught:
+        server(tmp_path, b"Name = a\nPrivateKeyFile = \x80\n", files={f"conf.d/{odd}": "Port\n", f"hosts/{odd}": ""})
+    assert str(caught.value) == f"{tmp_path}/conf.d/\\udcff\\n.conf line 1: No value for variable `Port'"
+    for notice in check(Directory(tmp_path)):
+        assert str(notice).isprintable()
+
+
+def test_a_file_of_another_kind_does_not_flood_the_log(tmp_path: Path) -> None:
+    lines = "".join(f"word{number} = 1\n" for number in range(5000))
+    messages = loud(server(tmp_path, f"Name = a\n{lines}"))
+    assert len(messages) == 21
+    assert "tinc.conf line 22: 4980 more options" in messages[-1]
