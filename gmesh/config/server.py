@@ -142,14 +142,13 @@ class Server(OptionView):
     def _connect_to(self) -> list[str]:
         names: list[str] = []
         for entry in self.entries("ConnectTo"):
-            name = entry.value
-            level, text = Level.WARNING, ""
+            name, level, text = entry.value, Level.WARNING, ""
             if not is_node_name(name):
                 name, level, text = self._node_with_address(entry.value)
             elif name != self.name and not self.directory.host_exists(name):
                 text = f"there is no host file hosts/{name} yet, so no connection to {name} can be made"
-            if name == self.name:
-                text, name = f"ConnectTo = {entry.value} names this node itself and is ignored", ""
+            if name and name == self.name:
+                text, name = f"ConnectTo = {shown(entry.value)} names this node itself and is ignored", ""
             if text:
                 self.notices.append(Notice(level, text, entry.file, entry.line, "ConnectTo"))
             if name and name not in names:

@@ -93,3 +93,11 @@ def test_files_that_anyone_may_write(good: Path) -> None:
 def test_obsolete_options(good: Path) -> None:
     make(good, {"tinc.conf": "Name = a\nGraphDumpFile = x\n"})
     assert any("tinc.conf line 2: GraphDumpFile is obsolete" in message for message in problems(good))
+
+
+def test_without_a_name_the_rest_is_still_looked_at(tmp_path: Path) -> None:
+    make(tmp_path, {"tinc.conf": b"ConnectTo = \x80\nMode = foo\n"})
+    messages = problems(tmp_path, Level.ERROR)
+    assert any("Name for tinc daemon required" in message for message in messages)
+    assert any("line 1: Invalid name for outgoing connection" in message for message in messages)
+    assert any("line 2: Invalid routing mode!" in message for message in messages)
