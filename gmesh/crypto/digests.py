@@ -56,11 +56,14 @@ def digest(nid: int, data: bytes) -> bytes:
 
 
 class Hmac:
-    """HMAC with a fixed key: two hash states are prepared once and copied per message."""
+    """HMAC with a fixed key: two hash states are prepared once and copied per message.
 
-    __slots__ = ("_inner", "_outer")
+    ``length`` is how many bytes of the code are wanted, all of them by default.
+    """
 
-    def __init__(self, nid: int, key: bytes) -> None:
+    __slots__ = ("_inner", "_length", "_outer")
+
+    def __init__(self, nid: int, key: bytes, length: int | None = None) -> None:
         factory = _factory(nid)
         if factory is None:
             raise KeyError(nid)
@@ -71,14 +74,15 @@ class Hmac:
         inner, outer = factory(), factory()
         inner.update(padded.translate(_IPAD))
         outer.update(padded.translate(_OPAD))
+        self._length = length
         self._inner = inner
         self._outer = outer
 
     def mac(self, message: bytes) -> bytes:
-        """All bytes of the code."""
+        """The first bytes of the code of ``message``."""
         inner = self._inner.copy()
         inner.update(message)
         outer = self._outer.copy()
         outer.update(inner.digest())
-        code: bytes = outer.digest()
+        code: bytes = outer.digest()[: self._length]
         return code

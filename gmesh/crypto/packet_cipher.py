@@ -163,5 +163,4 @@ def make_mac(nid: int, material: bytes, length: int) -> Transform | None:
         return None
     if not digest_available(nid):
         raise ValueError(f"digest {nid} is not available")
-    mac = Hmac(nid, material).mac
-    return lambda body: mac(body)[:length]
+    return Hmac(nid, material, length).mac

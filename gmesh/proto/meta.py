@@ -69,7 +69,8 @@ class PeerCredentials:
 
     ``options`` are the bits to send in our ACK. ``weight`` is the override of the option Weight in milliseconds, None
     for the measured time. ``clamp_mss`` is the peer's host file's ClampMSS, None where it has none.
-    ``knows_ed25519`` says that the peer's Ed25519 key is on file.
+    ``knows_ed25519`` says that the peer's Ed25519 key is on file; the legacy handshake does not look at it, since there
+    is nothing better to fall back from.
     """
 
     public_key: RsaPublicKey
@@ -328,6 +329,8 @@ class LegacyMeta:
         if self.outgoing or len(fields) < 2 or fields[0] != "0":
             return False
         if fields[1].startswith("^"):
+            if not line.isascii():
+                raise PeerError("the cookie is no ASCII text")
             self._state = _State.CONTROL
             events.append(ControlRequested(fields[1][1:]))
             return True

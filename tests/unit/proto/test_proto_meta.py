@@ -287,6 +287,12 @@ def test_control_greeting_ends_the_parsing() -> None:
     assert bob.data_to_send() == b""
 
 
+def test_cookies_are_ascii() -> None:
+    """Comparing others in constant time raises an error that is nobody's fault."""
+    with pytest.raises(PeerError, match="ASCII"):
+        legacy_meta("bob", "alice", outgoing=False).receive(b"0 ^\xe9 0\n", 0.0)
+
+
 def test_control_greeting_is_taken_only_as_the_first_line() -> None:
     stranger = Stranger()
     stranger.say("0 alice 17")
