@@ -100,6 +100,26 @@ def test_requirement_13_one_direction_may_die_alone() -> None:
     assert pair.world.run(1.0, lambda: not pair.right.udp), "the other end hears nothing at all"
 
 
+def test_requirement_13_one_direction_may_die_where_no_sizes_are_tried() -> None:
+    pair = make_pair()
+    connect(pair, pmtu=False)
+    pair.right.flow.wanted += 1
+    pair.world.run(10)
+
+    def both() -> None:
+        # Without PMTU discovery data goes by UDP whatever its size.
+        pair.left.flow.wanted += 1
+        pair.left.flow.udp_out += 1
+        pair.left.flow.last_authentic = pair.world.now
+        pair.world.later(0.1, both)
+
+    both()
+    pair.world.run(5)
+    assert pair.left.udp
+    pair.left.host.down = True
+    assert pair.world.run(3.0, lambda: not pair.left.udp)
+
+
 def test_requirement_13_an_idle_path_that_died_is_noticed_when_data_comes() -> None:
     pair = make_pair()
     connect(pair, neighbour=False)
@@ -126,12 +146,13 @@ def test_being_stopped_ourselves_is_no_sign_of_death() -> None:
     connect(pair)
     pair.left.stream(0.1)
     pair.world.run(10)
+    pair.left.host.down = pair.right.host.down = True
+    pair.world.run(0.6)
     machine = pair.left.machine
-    pair.left.flow.udp_out += 1
-    pair.left.perform(machine.on_timeout(machine.next_timeout()))
-    actions = machine.on_timeout(pair.world.now + 30)
-    pair.left.perform(actions)
-    assert pair.left.udp
+    pair.left.perform(machine.on_timeout(machine.next_timeout() + 30))
+    assert pair.left.udp, "questions were unanswered for 30 s in which we could not have read the answers"
+    pair.world.now += 30
+    assert pair.world.run(1.0, lambda: not pair.left.udp), "but not for ever"
 
 
 @pytest.mark.parametrize("mtu", [1452, 1400, 1300, 800])
@@ -307,9 +328,34 @@ def test_a_working_address_is_not_given_up_for_an_unproved_one() -> None:
     old, nowhere = pair.right.host.address, Address("198.51.100.66", "1")
     for _ in range(30):
         pair.left.perform(pair.left.machine.address_seen(nowhere, pair.world.now))
+        assert pair.left.machine.address == old
         pair.world.run(0.1)
         assert pair.left.machine.address == old
     assert pair.left.udp
+
+
+def test_the_first_address_that_answers_is_kept() -> None:
+    pair = make_pair()
+    second = Host(pair.world, Address("10.0.0.2", "655"), delay=0.03)
+    second.receive = pair.right.receive
+    pair.left.perform(pair.left.machine.offer(second.address, Source.LOCAL, pair.world.now))
+    connect(pair)
+    pair.world.run(5)
+    used = [address for _, _, address in pair.left.host.sent[6:]]
+    assert pair.left.machine.address == pair.right.host.address
+    assert second.address not in used
+
+
+def test_a_peer_that_asks_a_lot_does_not_make_us_ask_a_lot() -> None:
+    world = World()
+    end = GmeshEnd(world, "alice", "bob", Host(world, Address("192.0.2.1", "655"), down=True))
+    end.up(Address("192.0.2.2", "655"))
+    end.key()
+    before = len(end.probes)
+    for number in range(50):
+        request = bytes(14) + number.to_bytes(50, "big")
+        end.perform(end.machine.probe_received(request, Address("192.0.2.2", "4000"), world.now))
+    assert len(end.probes) - before == 50 + 1, "fifty answers, one question"
 
 
 def test_hearsay_cannot_make_us_flood_a_third_party() -> None:
