@@ -6,6 +6,7 @@ what may follow the known fields. Not here: framing, encryption, and what a requ
 
 from __future__ import annotations
 
+import functools
 import ipaddress
 import re
 from collections.abc import Callable
@@ -114,6 +115,7 @@ class _Fields:
         return self._fields[self._next :]
 
 
+@functools.lru_cache(maxsize=4096)
 def _is_numeric(host: str) -> bool:
     if "%" in host:
         return False
