@@ -61,7 +61,7 @@ class Channel(Protocol):
     def key_changed(self, now: float) -> list[Action]: ...
     def renew(self, now: float) -> list[Action]: ...
     def worn(self, now: float) -> list[Action]: ...
-    def path_lost(self, now: float) -> None: ...
+    def help_wanted(self, now: float) -> None: ...
     def next_timeout(self) -> float: ...
     def on_timeout(self, now: float) -> list[Action]: ...
 
@@ -94,7 +94,6 @@ class _Peer:
     channel: Channel
     path: UdpPath
     due: float = NEVER
-    carried: bool = False
 
 
 class DataChannels:
@@ -295,10 +294,8 @@ class DataChannels:
 
     def _done(self, peer: _Peer, actions: list[Action], now: float) -> list[Action]:
         """Every way into a peer ends here: what its path did is told to its channel, and its timer is set."""
-        carries = peer.path.confirmed
-        if peer.carried and not carries and peer.path.wants_help:
-            peer.channel.path_lost(now)
-        peer.carried = carries
+        if peer.path.wants_help and peer.path.last_wanted == now:
+            peer.channel.help_wanted(now)
         self._schedule(peer, now)
         return actions
 

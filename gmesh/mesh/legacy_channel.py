@@ -71,6 +71,7 @@ class LegacyChannel:
         self._worn_at = -NEVER
         self._help_at = NEVER
         self._helped = 0
+        self._exchanged_at = -NEVER
 
     # What others read
 
@@ -128,7 +129,8 @@ class LegacyChannel:
         self.send_key = key
         self._requests = 0
         self._retry_at = NEVER
-        self._plan_help(now)
+        self._exchanged_at = now
+        self.help_wanted(now)
         actions.append(InstallSendKey(self.node.name, key))
         actions += self._path.key_installed(overhead_of(key), now)
         return actions
@@ -252,15 +254,12 @@ class LegacyChannel:
         self.made_at = now
         return [InstallReceiveKey(self.node.name, key), *sent]
 
-    def _plan_help(self, now: float) -> None:
-        if self._help_at == NEVER:
+    def help_wanted(self, now: float) -> None:
+        """There is traffic and UDP does not work: addresses or keys may be out of date."""
+        if self.send_key is not None and self._help_at == NEVER:
+            fresh = now - self._exchanged_at <= HELP_DELAYS[-1]
             self._helped = 0
-            self._help_at = now + HELP_DELAYS[0]
-
-    def path_lost(self, now: float) -> None:
-        """UDP stopped to work: addresses or keys may be out of date."""
-        if self.send_key is not None:
-            self._plan_help(now)
+            self._help_at = now + HELP_DELAYS[0] if fresh else now
 
     def _help(self, now: float) -> list[Action]:
         """Repeat the exchange, so that relays get another chance to add addresses, and lost lines are made good."""
@@ -268,9 +267,9 @@ class LegacyChannel:
         if not self._path.wants_help or not self._may_request():
             return []
         if not self._path.recent_traffic(now, HELP_TRAFFIC):
-            self._help_at = now + HELP_DELAYS[-1]
             return []
         self._helped += 1
+        self._exchanged_at = now
         self._help_at = now + HELP_DELAYS[min(self._helped, len(HELP_DELAYS) - 1)]
         self._requested_at = now
         return [*self._answer(now), *self._line(ReqKey(self._registry.me.name, self.node.name).format())]

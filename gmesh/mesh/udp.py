@@ -24,6 +24,10 @@ from gmesh.proto.probe import ProbeKind
 from gmesh.values import Address
 
 MAX_CANDIDATES = 10
+IDLE = 30.0
+"""Without traffic for so many seconds a search only goes on at the ping interval."""
+OTHERS_INTERVAL = 2.0
+"""How often the addresses of a dead path that were not in use are tried."""
 
 
 class State(Enum):
@@ -182,6 +186,7 @@ class UdpPath:
         self._forget_questions()
         if self.state is State.OFF:
             return []
+        self._restart_stale_search(now)
         if self.state is State.WAITING:
             self.state = State.SEARCHING
             self._started = now
@@ -442,6 +447,7 @@ class UdpPath:
     def _traffic_resumed(self, now: float) -> None:
         """What waited for traffic is due."""
         if self.wants_help and self.has_key:
+            self._restart_stale_search(now)
             self._next_probe = now
         elif self.state is State.CONFIRMED:
             self._next_round = min(self._next_round, now)
@@ -472,11 +478,9 @@ class UdpPath:
 
     def _search(self, now: float) -> list[Action]:
         elapsed, plan = now - self._started, self._plan(now)
-        pause = min(plan.interval, plan.remaining)
-        if elapsed > 30 and not self.recent_traffic(now, 30):
-            pause = self.ping_interval
-        self._next_probe = now + pause
-        if not plan.send and pause < self.ping_interval:
+        idle = elapsed > IDLE and not self.recent_traffic(now, IDLE)
+        self._next_probe = now + (self.ping_interval if idle else min(plan.interval, plan.remaining))
+        if not plan.send and not idle:
             return []
         actions: list[Action] = []
         for address, candidate in list(self.candidates.items()):
@@ -493,8 +497,9 @@ class UdpPath:
             pause = min(max(pause, (now - self._died) / 4), self.ping_interval)
         self._next_probe = now + pause
         actions: list[Action] = []
-        for address in list(self.candidates):
-            actions += self._ask(address, SMALL_PROBE, now)
+        for address, candidate in list(self.candidates.items()):
+            if address == self.address or now - candidate.probed_at >= OTHERS_INTERVAL:
+                actions += self._ask(address, SMALL_PROBE, now)
         return actions
 
     def _sound_out(self, now: float) -> list[Action]:
@@ -502,6 +507,11 @@ class UdpPath:
         elapsed = now - self._started
         self._next_probe = now + (1.0 if elapsed < 3 else self.ping_interval)
         return [] if self.address is None else self._ask(self.address, SMALL_PROBE, now)
+
+    def _restart_stale_search(self, now: float) -> None:
+        """A search that lay idle begins anew; the exchange of keys that comes with it starts the other end's too."""
+        if self.state is State.SEARCHING and now - self._started > IDLE and not self.recent_traffic(now, IDLE):
+            self._started = now
 
     # Sizes
 

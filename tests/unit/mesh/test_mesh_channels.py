@@ -201,6 +201,18 @@ def test_a_relay_that_was_not_ready_gets_another_chance() -> None:
     assert alice.world.run(15.0, lambda: alice.confirmed("carol") and carol.confirmed("alice"))
 
 
+def test_a_search_that_failed_begins_anew_with_new_traffic() -> None:
+    alice, bob, carol = line_of_three(bob_deaf=True)
+    alice.send_data("carol")
+    alice.world.run(300)
+    assert not alice.confirmed("carol")
+    bob.host.down = False
+    alice.world.run(100)
+    alice.stream("carol")
+    carol.stream("alice")
+    assert alice.world.run(3.0, lambda: alice.confirmed("carol") and carol.confirmed("alice"))
+
+
 def test_requirement_24_a_restarted_node_is_talked_to_with_its_new_key() -> None:
     alice, bob, carol = line_of_three(nat=False)
     alice.stream("carol")
