@@ -1,8 +1,11 @@
-"""What a meta connection reports while it reads (contract 1)."""
+"""What a meta connection reports while it reads (contract 1).
+
+Lines may hold keys and greetings cookies, so these are in no repr.
+"""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from gmesh.proto.requests import Request
 
@@ -39,14 +42,14 @@ class RequestReceived:
     """A request other than PING and PONG on an active connection; ``line`` is its text as it came, no newline."""
 
     request: Request
-    line: str
+    line: str = field(repr=False)
 
 
 @dataclass(frozen=True, slots=True)
 class LineRejected:
     """A gossip or key line that does not parse: its origin's fault, so it is dropped, not the connection."""
 
-    line: str
+    line: str = field(repr=False)
     reason: str
 
 
@@ -68,7 +71,7 @@ class PongReceived:
 class ControlRequested:
     """The connection wants to be a control connection (control 1): ``cookie`` is what followed ``^``."""
 
-    cookie: str
+    cookie: str = field(repr=False)
 
 
 MetaEvent = (

@@ -464,3 +464,13 @@ def test_meta_keys_stay_below_moduli_of_any_number_of_bits(bits: int, odd_keys: 
         entropy=lambda size: b"\xff" * (size - 64) + counting_entropy()(64),
     )
     connect(alice, legacy_meta("bob", "alice", outgoing=False, credentials=credentials, private_key=key))
+
+
+def test_requirement_9_no_key_or_cookie_is_in_the_repr_of_an_event() -> None:
+    alice, bob = active_pair()
+    key = "AB" * 48
+    alice.send(f"16 alice bob {key} 427 672 4 0\n16 alice bob {key} 427 672 99 0\n".encode())
+    events = deliver(alice, bob, WHOLE, 0.0)
+    assert [type(event) for event in events] == [RequestReceived, LineRejected]
+    assert "ABAB" not in repr(events)
+    assert "secret" not in repr(ControlRequested("secret"))
