@@ -203,8 +203,10 @@ def test_a_relay_that_was_not_ready_gets_another_chance() -> None:
 
 def test_a_search_that_failed_begins_anew_with_new_traffic() -> None:
     alice, bob, carol = line_of_three(bob_deaf=True)
+    alice.world.run(1)
     alice.send_data("carol")
     alice.world.run(300)
+    assert "carol" in alice.send_keys
     assert not alice.confirmed("carol")
     bob.host.down = False
     alice.world.run(100)
