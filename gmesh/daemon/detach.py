@@ -10,6 +10,8 @@ import os
 import sys
 from collections.abc import MutableMapping
 
+from gmesh.daemon.plain_os import plain
+
 UMBILICAL = "TINC_UMBILICAL"
 _READY = b"\0"
 
@@ -37,7 +39,7 @@ class Umbilical:
         """Let go without success, which means failure to the starter. Harmless when repeated."""
         if self.descriptor >= 0:
             with contextlib.suppress(OSError):
-                os.close(self.descriptor)
+                plain("close")(self.descriptor)
         self.descriptor = -1
 
 
@@ -57,18 +59,19 @@ def detach(starter: Umbilical | None = None) -> Umbilical:
 
     The parent copies what comes through the child's umbilical to its ``starter``, or to its standard error without one,
     and leaves with 0 once the child is ready, with 1 if the child ends before that. Raises OSError when there can be
-    no child.
+    no child. The caller renews the event loop, if there is one.
     """
     reader, writer = os.pipe()
     sys.stdout.flush()
     sys.stderr.flush()
-    if os.fork() != 0:
-        os.close(writer)
+    close = plain("close")
+    if plain("fork")() != 0:
+        close(writer)
         ready = follow_umbilical(reader, 2 if starter is None else starter.descriptor)
         if starter is not None and ready:
             starter.ready()
         os._exit(0 if ready else 1)
-    os.close(reader)
+    close(reader)
     if starter is not None:
         starter.abandon()
     os.setsid()
@@ -76,7 +79,7 @@ def detach(starter: Umbilical | None = None) -> Umbilical:
     for standard in (0, 1, 2):
         os.dup2(null, standard)
     if null > 2:
-        os.close(null)
+        close(null)
     return Umbilical(writer, colour=starter is not None and starter.colour)
 
 

@@ -15,6 +15,7 @@ import stat
 from collections.abc import Callable, Iterable
 from typing import NoReturn
 
+from gmesh.daemon.plain_os import plain
 from gmesh.errors import GmeshError
 
 _MCL_CURRENT = 1
@@ -98,35 +99,26 @@ class Janitor:
 
     def __init__(self, clean_up: Callable[[], None]) -> None:
         reader, self._writer = os.pipe()
-        self._pid = _raw_fork()
+        self._pid = plain("fork")()
         if self._pid == 0:
-            os.close(self._writer)
             _wait_and_clean(reader, clean_up)
-        os.close(reader)
+        plain("close")(reader)
 
     def close(self) -> None:
         """Have the files removed now, and wait for it. Harmless when repeated."""
         if self._writer < 0:
             return
-        os.close(self._writer)
+        plain("close")(self._writer)
         self._writer = -1
         # The event loop may have collected it already, which it does with every child.
         with contextlib.suppress(ChildProcessError):
-            os.waitpid(self._pid, 0)
-
-
-def _raw_fork() -> int:
-    """fork without gevent's additions: the janitor never runs a loop."""
-    try:
-        from gevent.monkey import get_original
-    except ImportError:
-        return os.fork()
-    return int(get_original("os", "fork")())
+            plain("waitpid")(self._pid, 0)
 
 
 def _wait_and_clean(reader: int, clean_up: Callable[[], None]) -> NoReturn:
     try:
         os.setsid()
+        _close_all_but_files(keep=reader)
         for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT):
             signal.signal(number, signal.SIG_IGN)
         while os.read(reader, 1):
@@ -134,3 +126,13 @@ def _wait_and_clean(reader: int, clean_up: Callable[[], None]) -> NoReturn:
         clean_up()
     finally:
         os._exit(0)
+
+
+def _close_all_but_files(keep: int) -> None:
+    """Close what others wait for the end of (sockets, pipes, devices); files and directories are needed to clean up."""
+    for name in os.listdir("/proc/self/fd"):
+        descriptor = int(name)
+        with contextlib.suppress(OSError):
+            mode = os.fstat(descriptor).st_mode
+            if descriptor > 2 and descriptor != keep and not stat.S_ISREG(mode) and not stat.S_ISDIR(mode):
+                plain("close")(descriptor)

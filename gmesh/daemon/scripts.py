@@ -18,6 +18,7 @@ import gevent
 from gevent.event import Event
 
 from gmesh.daemon.logging_setup import log
+from gmesh.daemon.plain_os import plain
 from gmesh.daemon.script_backlog import ScriptBacklog, ScriptJob
 from gmesh.mesh.actions import NodeDown, NodeUp, SubnetDown, SubnetUp
 from gmesh.values import Address
@@ -196,7 +197,8 @@ def _start(directory: str, command: str, environment: Mapping[str, str]) -> int:
     # A daemon stays in CONFBASE as tinc's does; going there by the shell is for all who do not.
     line = command if _is_here(directory) else f"cd {shlex.quote(directory)} && {command}"
     default = [signal.SIGPIPE, signal.SIGINT, signal.SIGQUIT, signal.SIGTERM, signal.SIGHUP]
-    return os.posix_spawn(SHELL, ["sh", "-c", line], environment, setsigmask=[], setsigdef=default)
+    pid: int = plain("posix_spawn")(SHELL, ["sh", "-c", line], environment, setsigmask=[], setsigdef=default)
+    return pid
 
 
 def _is_here(directory: str) -> bool:
