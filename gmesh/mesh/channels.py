@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from gmesh.mesh.actions import Action, ForgetFlow, Log, SendLine
+from gmesh.mesh.candidates import Source
 from gmesh.mesh.events import (
     AddressSeen,
     DataEvent,
@@ -27,7 +28,7 @@ from gmesh.mesh.health import Timing
 from gmesh.mesh.legacy_channel import LegacyChannel
 from gmesh.mesh.registry import Node, Registry
 from gmesh.mesh.settings import MeshSettings
-from gmesh.mesh.udp import Source, UdpPath
+from gmesh.mesh.udp import UdpPath
 from gmesh.proto.packet import PacketKey
 from gmesh.proto.requests import AnsKey, KeyChanged, ReqKey
 from gmesh.values import MTU, OPTION_PMTU, OPTION_TCPONLY, Address

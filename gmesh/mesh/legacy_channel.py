@@ -15,11 +15,12 @@ from collections.abc import Callable
 from gmesh.crypto.nids import CIPHERS, NONE, Mode
 from gmesh.errors import GmeshError, PeerError
 from gmesh.mesh.actions import Action, ForgetSendKey, InstallReceiveKey, InstallSendKey, Log, SendLine
+from gmesh.mesh.candidates import Source
 from gmesh.mesh.limits import TokenBucket
 from gmesh.mesh.pmtu import Overhead
 from gmesh.mesh.registry import Node, Registry
 from gmesh.mesh.settings import MeshSettings
-from gmesh.mesh.udp import Source, UdpPath
+from gmesh.mesh.udp import UdpPath
 from gmesh.proto.packet import PacketKey
 from gmesh.proto.requests import AnsKey, ReqKey
 

@@ -7,14 +7,12 @@ unproved address is probed (`punching.py`), which sizes are tried (`pmtu.py`), w
 
 from __future__ import annotations
 
-import ipaddress
 import logging
-from collections import OrderedDict
 from collections.abc import Callable
-from dataclasses import dataclass
 from enum import Enum, auto
 
 from gmesh.mesh.actions import Action, Log, SendProbe, SetPath
+from gmesh.mesh.candidates import Candidates, Source, is_probeable
 from gmesh.mesh.events import FlowCounters, FlowReader
 from gmesh.mesh.health import NEVER, Health, Question, Questions, Timing, Verdict
 from gmesh.mesh.pmtu import SMALL_PROBE, Overhead, PathMtu, Purpose, Round
@@ -23,7 +21,6 @@ from gmesh.proto import probe
 from gmesh.proto.probe import ProbeKind
 from gmesh.values import Address
 
-MAX_CANDIDATES = 10
 IDLE = 30.0
 """Without traffic for so many seconds a search only goes on at the ping interval."""
 OTHERS_INTERVAL = 2.0
@@ -45,23 +42,6 @@ class State(Enum):
     """Was confirmed, then silent: data by TCP, probes go on."""
     TRUSTED = auto()
     """The node does no PMTU discovery: UDP from the start without any proof (data-legacy 6)."""
-
-
-class Source(Enum):
-    """Where an address of the node was learnt."""
-
-    EDGE = auto()
-    LOCAL = auto()
-    REFLEXIVE = auto()
-    SEEN = auto()
-
-
-@dataclass(slots=True)
-class Candidate:
-    """An address at which the node may be. Its last probe tells how often it may be probed."""
-
-    source: Source
-    probed_at: float = -NEVER
 
 
 class UdpPath:
@@ -87,7 +67,7 @@ class UdpPath:
         self.node = node
         self.state = State.OFF
         self.address: Address | None = None
-        self.candidates: OrderedDict[Address, Candidate] = OrderedDict()
+        self.candidates = Candidates()
         self.mtu = PathMtu(limit)
         self.ping_interval = ping_interval
         self.has_key = False
@@ -100,7 +80,6 @@ class UdpPath:
         self._pmtu = True
         self._neighbour = False
         self._published: SetPath | None = None
-        self._candidates_changed = False
         self._seen: Address | None = None
         self._counters = FlowCounters()
         self._polled_at = 0.0
@@ -209,14 +188,13 @@ class UdpPath:
         """Someone says that the node may be at ``address``. It is probed while UDP is not confirmed."""
         if address is None or not is_probeable(address):
             return []
-        known = address in self.candidates
-        self._remember(address, source)
-        if self.address is None or (source is Source.REFLEXIVE and not known and not self.confirmed):
+        new = self.candidates.add(address, source, self.address)
+        if self.address is None or (source is Source.REFLEXIVE and new and not self.confirmed):
             self.address = address
         actions: list[Action] = []
-        if not known and self.has_key and self.state is State.DEAD:
+        if new and self.has_key and self.state is State.DEAD:
             actions += self._ask(address, SMALL_PROBE, now)
-        elif not known and self.has_key and self.state is State.SEARCHING:
+        elif new and self.has_key and self.state is State.SEARCHING:
             actions += self._search(now)
         return [*actions, *self._publish()]
 
@@ -227,13 +205,13 @@ class UdpPath:
         if address == self.address:
             self._seen = None
             return []
-        self._remember(address, Source.SEEN)
+        self.candidates.add(address, Source.SEEN, self.address)
         self._seen = address
         if self.state is not State.CONFIRMED or self._health.doubtful:
             self.address = address
             self._verified_at = -NEVER
         actions: list[Action] = []
-        if self.has_key and now - self.candidates[address].probed_at >= self._timing.sighting_gap:
+        if self.has_key and self._may_provoke(address, now):
             actions += self._ask(address, SMALL_PROBE, now)
         return [*actions, *self._publish()]
 
@@ -336,11 +314,11 @@ class UdpPath:
         bounds = (self.min_mtu, self.mtu.mtu)
         if (
             known is not None
-            and not self._candidates_changed
+            and not self.candidates.changed
             and (known.address, known.udp, known.min_mtu, known.mtu) == (address, udp, *bounds)
         ):
             return []
-        self._candidates_changed = False
+        self.candidates.changed = False
         others = tuple(other for other in self.candidates if other != address)
         path = SetPath(self.node, address, udp, *bounds, others)
         if path == known:
@@ -372,12 +350,14 @@ class UdpPath:
 
     def _answer_in_kind(self, address: Address, now: float) -> list[Action]:
         """The peer's probes reach us: now is the time for ours, while its NAT lets them in."""
-        candidate = self.candidates.get(address)
-        if not self.has_key or not self.wants_help or candidate is None:
-            return []
-        if now - candidate.probed_at < self._timing.sighting_gap:
+        if not self.has_key or not self.wants_help or not self._may_provoke(address, now):
             return []
         return self._ask(address, SMALL_PROBE, now)
+
+    def _may_provoke(self, address: Address, now: float) -> bool:
+        """Whether the peer's own datagrams may make us probe ``address`` again."""
+        candidate = self.candidates.get(address)
+        return candidate is not None and now - candidate.probed_at >= self._timing.sighting_gap
 
     def _answered(self, question: Question, now: float) -> list[Action]:
         """A round trip to ``question.address`` is proved for its size."""
@@ -396,15 +376,6 @@ class UdpPath:
         if self._pmtu and self.mtu.proved(question.size):
             self._next_round = now
         return actions
-
-    def _remember(self, address: Address, source: Source) -> None:
-        """Keep a candidate; where there are too many, the one that was learnt first goes, but never the path in use."""
-        if address in self.candidates:
-            return
-        while len(self.candidates) >= MAX_CANDIDATES:
-            del self.candidates[next(other for other in self.candidates if other != self.address)]
-        self.candidates[address] = Candidate(source)
-        self._candidates_changed = True
 
     def _forget_questions(self) -> None:
         self._questions.forget()
@@ -571,11 +542,3 @@ class UdpPath:
     def _grow_due(self, now: float) -> float:
         active = self.recent_traffic(now, self._timing.active_for)
         return self._grown_at + (min(self._timing.grow_interval, self.ping_interval) if active else self.ping_interval)
-
-
-def is_probeable(address: Address) -> bool:
-    """Whether an address that others told us may be probed: numeric, with a port, and one host's."""
-    if address.endpoint is None:
-        return False
-    host = ipaddress.ip_address(address.host)
-    return not (host.is_multicast or host.is_unspecified or str(host) == "255.255.255.255")

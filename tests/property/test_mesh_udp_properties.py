@@ -9,9 +9,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gmesh.mesh.actions import Action, SendProbe, SetPath
+from gmesh.mesh.candidates import MAX_CANDIDATES, Source
 from gmesh.mesh.events import FlowCounters
 from gmesh.mesh.pmtu import Overhead, PathMtu, Purpose
-from gmesh.mesh.udp import MAX_CANDIDATES, Source, UdpPath
+from gmesh.mesh.udp import UdpPath
 from gmesh.values import MTU, Address
 
 OVERHEADS = [Overhead(4, 16, 4), Overhead(4, 8, 4), Overhead(4, 1, 0), Overhead(15, 16, 64)]

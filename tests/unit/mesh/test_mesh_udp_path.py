@@ -5,8 +5,9 @@ from __future__ import annotations
 import pytest
 from udp_world import AES, GmeshEnd, Host, StockEnd, World, connect, make_pair, most_per_second
 
+from gmesh.mesh.candidates import Source
 from gmesh.mesh.pmtu import Overhead
-from gmesh.mesh.udp import Source, State
+from gmesh.mesh.udp import State
 from gmesh.values import Address
 
 

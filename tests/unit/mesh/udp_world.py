@@ -13,9 +13,10 @@ from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from gmesh.mesh.actions import Action, SendProbe, SetPath
+from gmesh.mesh.candidates import Source
 from gmesh.mesh.events import FlowCounters
 from gmesh.mesh.pmtu import Overhead
-from gmesh.mesh.udp import Source, UdpPath
+from gmesh.mesh.udp import UdpPath
 from gmesh.values import MTU, Address
 
 AES = Overhead(prefix=4, block=16, suffix=4)
