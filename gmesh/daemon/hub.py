@@ -40,6 +40,7 @@ from gmesh.mesh.actions import (
 from gmesh.mesh.events import DataEvent
 from gmesh.mesh.mesh import Mesh
 from gmesh.mesh.settings import MeshSettings
+from gmesh.net.addresses import is_own_address
 from gmesh.net.peer import PeerConnection
 from gmesh.proto.meta import PeerCredentials
 from gmesh.proto.meta_events import (
@@ -82,6 +83,7 @@ class Hub:
         self._timer_moved = gevent.event.Event()
         self._sleeping_until = 0.0
         self._queue: deque[Action] = deque()
+        self._performing = False
         self.plane = plane(self.data_events)
         self.mesh = Mesh(settings, clock(), os.urandom, self.plane)
         self._by_action: dict[type, Callable[..., object]] = {
@@ -105,19 +107,29 @@ class Hub:
     def perform(self, actions: Iterable[Action]) -> None:
         """Do what the mesh asks for: at once, in order, without yielding.
 
-        Letting a handshake proceed may call back here; its actions then wait for those before them.
+        Letting a handshake proceed may call back here; its actions then wait for those before them. An action that
+        fails is logged, and the others are done nevertheless: they may be what keeps other tunnels up.
         """
         queue = self._queue
-        nested = bool(queue)
         queue.extend(actions)
-        if nested:
+        if self._performing:
             return
-        while queue:
-            action = queue[0]
-            self._by_action[type(action)](action)
-            queue.popleft()
+        self._performing = True
+        try:
+            while queue:
+                self._perform_one(queue.popleft())
+        finally:
+            self._performing = False
         if self.mesh.next_timeout() < self._sleeping_until:
             self._timer_moved.set()
+
+    def _perform_one(self, action: Action) -> None:
+        kind = type(action)
+        try:
+            self._by_action[kind](action)
+        except Exception as error:
+            text = f"Could not perform {kind.__name__}: {type(error).__name__}: {error}"
+            log(0, logging.ERROR, text, f"action {kind.__name__}", exception=error)
 
     def _send_line(self, action: SendLine) -> None:
         peer = self.peers.get(action.connection)
@@ -162,9 +174,9 @@ class Hub:
                 self.perform(self.mesh.peer_verified(peer.id, now))
             case Active():
                 self.perform(self.mesh.peer_active(peer.id, event, peer.address, now))
-            case LineRejected(line, reason):
-                text = f"Ignoring a line from {peer}: {reason}: {line[:80]!r}"
-                log(1, logging.WARNING, text, f"rejected {peer.name}")
+            case LineRejected(_line, reason):
+                # Reasons never hold key text, which lines may.
+                log(1, logging.WARNING, f"Ignoring a line from {peer}: {reason}", f"rejected {peer.name}")
             case ControlRequested():
                 raise PeerError("control connections are served on the unix socket only")
             case PongReceived():
@@ -172,11 +184,21 @@ class Hub:
 
     def closed(self, peer: PeerConnection, reason: str) -> None:
         self.peers.pop(peer.id, None)
-        key = "" if peer.active else f"closed stranger {peer.name}"
-        log(1, logging.INFO, f"Closing connection with {peer}: {reason}", key)
+        kind = "member" if peer.active else "stranger"
+        log(1, logging.INFO, f"Closing connection with {peer}: {reason}", f"closed {kind} {peer.name}")
         self.perform(self.mesh.connection_closed(peer.id, self._clock()))
-        if peer.name:
+        if peer.active:
+            # Only then: a stranger that merely claims a name must not make us dial.
             self._lost(peer.name)
+
+    def addresses_changed(self) -> None:
+        """This machine's own addresses changed: connections from one that is gone are dead, the others may be."""
+        for peer in list(self.peers.values()):
+            if peer.local_host and not is_own_address(peer.local_host):
+                peer.close(f"our address {peer.local_host} is gone")
+            else:
+                peer.ping_now()
+        self.perform(self.mesh.retry(self._clock()))
 
     def peer_of(self, node: str) -> PeerConnection | None:
         """The active connection to a neighbour."""
