@@ -6,13 +6,11 @@ Not here: reading files (`gmesh.config`), and what a changed value leads to (`re
 from __future__ import annotations
 
 import socket as std_socket
-from dataclasses import dataclass
 
 from gmesh.config.directory import Directory
 from gmesh.config.host import Host
 from gmesh.config.server import Server
 from gmesh.crypto.nids import cipher_by_name, digest_by_name
-from gmesh.crypto.rsa import RsaPublicKey
 from gmesh.daemon.listening import SocketOptions
 from gmesh.dataplane.udp_sockets import UdpOptions
 from gmesh.errors import ConfigError, GmeshError, KeyFileError, PeerError
@@ -116,27 +114,6 @@ def socket_options(server: Server) -> SocketOptions:
             interface=server.get_str("BindToInterface"),
         ),
     )
-
-
-@dataclass(frozen=True, slots=True)
-class HostFingerprint:
-    """What of a host file matters to a connection that stands: if it changes, the connection has to be made anew."""
-
-    public_key: RsaPublicKey
-    indirect_data: bool | None
-    tcp_only: bool | None
-    clamp_mss: bool | None
-    weight: int | None
-
-
-def fingerprint(directory: Directory, name: str) -> HostFingerprint | None:
-    """None where the file, or the key in it, is gone."""
-    try:
-        host = directory.host(name)
-        key = host.rsa_public_key()
-    except (ConfigError, KeyFileError):
-        return None
-    return HostFingerprint(key, host.indirect_data, host.tcp_only, host.clamp_mss, host.weight)
 
 
 def credentials(directory: Directory, name: str, own_options: int) -> PeerCredentials:

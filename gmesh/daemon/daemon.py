@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
+import socket
 import time
 from collections.abc import Callable
 from typing import Any
@@ -26,9 +27,7 @@ from gmesh.daemon import detach, privileges
 from gmesh.daemon.backend import Backend
 from gmesh.daemon.configuration import (
     FAMILIES,
-    HostFingerprint,
     credentials,
-    fingerprint,
     mesh_settings,
     option_bits,
     route_settings,
@@ -53,8 +52,10 @@ from gmesh.device.choose import open_device
 from gmesh.errors import GmeshError
 from gmesh.mesh.outbox import Outbox
 from gmesh.net.addresses import watch_addresses
-from gmesh.net.listener import Listener, Strangers
+from gmesh.net.listener import Listener
 from gmesh.net.peer import PeerConnection
+from gmesh.net.strangers import Strangers
+from gmesh.net.turnstile import Turnstile
 from gmesh.proto.meta import LegacyMeta, PeerCredentials
 from gmesh.values import Address
 
@@ -133,7 +134,6 @@ class Daemon:
         self._end = gevent.event.Event()
         self._supervisor = Supervisor(self._fatal)
         self._undo = contextlib.ExitStack()
-        self._fingerprints: dict[str, HostFingerprint | None] = {}
 
     def choose_log(self, umbilical: detach.Umbilical | None) -> None:
         """From standard error to where the log belongs; the starter hears of everything until the daemon is ready."""
@@ -253,13 +253,10 @@ class Daemon:
         )
 
     def _credentials(self, name: str) -> PeerCredentials:
-        directory = self._server.directory
-        found = credentials(directory, name, option_bits(self._server))
-        self._fingerprints[name] = fingerprint(directory, name)
-        return found
+        return credentials(self._server.directory, name, option_bits(self._server))
 
     def _lost(self, name: str) -> None:
-        self.outgoing.nudge(name)
+        self.outgoing.lost(name)
 
     def _make_outgoing(self, pairs: list[SocketPair]) -> None:
         server = self._server
@@ -278,7 +275,7 @@ class Daemon:
             ),
             family=FAMILIES[server.get_str("AddressFamily")],
         )
-        self.reloader = Reloader(server, self.hub, self.outgoing, self._fingerprints, self._clock)
+        self.reloader = Reloader(server, self.hub, self.outgoing, self._clock)
 
     def _connection(self, sock: Any, address: Address, *, outgoing: bool = False, name: str = "") -> PeerConnection:
         server = self._server
@@ -368,7 +365,7 @@ class Daemon:
         privileges.drop(user, str(server.directory.base) if options.chroot else None)
 
     def _listen(self, pairs: list[SocketPair]) -> None:
-        strangers = Strangers()
+        strangers = Strangers(Turnstile(self._clock))
         for pair in pairs:
             listener = Listener(
                 pair.tcp,
@@ -409,15 +406,20 @@ class Daemon:
 
     def _watch_addresses(self) -> None:
         try:
-            watch_addresses(self._addresses_changed)
+            watch_addresses(self._addresses_changed, self._is_own_interface)
         except OSError as error:
             log(1, logging.INFO, f"Changes of addresses are not watched: {error.strerror}")
 
     def _addresses_changed(self) -> None:
-        """Ask all neighbours whether they are still there; a connection from an address that is gone is no more."""
-        for peer in list(self.hub.peers.values()):
-            peer.ping_now()
+        log(1, logging.INFO, "Addresses of this machine have changed", "addresses")
+        self.hub.addresses_changed()
         self.outgoing.nudge()
+
+    def _is_own_interface(self, index: int) -> bool:
+        try:
+            return socket.if_indextoname(index) == self._device.interface
+        except OSError:
+            return False
 
     # Stop
 

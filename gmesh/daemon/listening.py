@@ -7,17 +7,17 @@ from __future__ import annotations
 
 import errno
 import logging
-import os
 import socket as std_socket
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 from gmesh.daemon.logging_setup import NOTICE, log
 from gmesh.dataplane.udp_sockets import UdpOptions, open_udp
 from gmesh.errors import ConfigError, GmeshError
 from gmesh.net.listener import open_tcp
-from gmesh.net.resolver import resolve
+from gmesh.net.peer import reason_of
+from gmesh.net.resolver import lookup
 from gmesh.values import Address
 
 MAX_SOCKETS = 128
@@ -52,52 +52,73 @@ class SocketOptions:
 def open_sockets(options: SocketOptions) -> list[SocketPair]:
     """Bind everything that can be bound. Raises ConfigError where nothing could."""
     pairs: list[SocketPair] = []
+    try:
+        _open_all(options, pairs)
+        if not pairs:
+            raise ConfigError("Unable to create any listening socket!")
+    except ConfigError:
+        for pair in pairs:
+            pair.tcp.close()
+            pair.udp.close()
+        raise
+    return pairs
+
+
+def _open_all(options: SocketOptions, pairs: list[SocketPair]) -> None:
     port = options.port
     for host, own_port in options.addresses or [("*", None)]:
         for address in _resolve_any(host, own_port or port, options.family):
             if len(pairs) == MAX_SOCKETS:
                 raise ConfigError(f"Too many listening sockets: at most {MAX_SOCKETS}")
             try:
-                pair = _open_pair(address, options.udp)
+                pair = _open_pair_early(address, options.udp)
             except OSError as error:
-                text = f"Can't bind to {address}: {error.strerror or os.strerror(error.errno or 0)}"
-                log(0, logging.ERROR, text)
+                log(0, logging.ERROR, f"Can't bind to {address}: {reason_of(error)}")
                 continue
             pairs.append(pair)
             log(1, NOTICE, f"Listening on {pair.address}")
             if port == "0":
                 # All sockets share the port that the system chose for the first (behaviours, Network).
                 port = pair.address.port
-    if not pairs:
-        raise ConfigError("Unable to create any listening socket!")
-    return pairs
 
 
 def _resolve_any(host: str, port: str, family: int) -> list[Address]:
-    if host == "*":
-        wildcards = {int(std_socket.AF_INET): "0.0.0.0", int(std_socket.AF_INET6): "::"}
-        hosts = [wildcards[family]] if family in wildcards else list(wildcards.values())
-        port_number = port if port.isdigit() else str(std_socket.getservbyname(port))
-        return [Address(each, port_number) for each in hosts if each != "::" or std_socket.has_ipv6]
-    try:
-        found = [Address.from_sockaddr(sockaddr) for _family, sockaddr in resolve(host, port, family)]
-    except GmeshError as error:
-        log(0, logging.ERROR, f"Can't listen on {host}: {error}")
-        return []
+    """What to bind to. Names are asked for without a thread: nothing else runs yet that would have to wait."""
+    wildcards = {int(std_socket.AF_INET): "0.0.0.0", int(std_socket.AF_INET6): "::"}
+    hosts = [host] if host != "*" else [wildcards[family]] if family in wildcards else list(wildcards.values())
+    found: list[Address] = []
+    for each in hosts:
+        if each == "::" and not std_socket.has_ipv6:
+            continue
+        try:
+            found += [Address.from_sockaddr(sockaddr) for _family, sockaddr in lookup(each, port, family)]
+        except GmeshError as error:
+            log(0, logging.ERROR, f"Can't listen on {host}: {error}")
     return list(dict.fromkeys(found))
+
+
+def _open_pair_early(address: Address, udp_options: UdpOptions) -> SocketPair:
+    """As `_open_pair`, also for an address that is not there yet, as happens while a machine boots."""
+    try:
+        return _open_pair(address, udp_options)
+    except OSError as error:
+        if error.errno != errno.EADDRNOTAVAIL:
+            raise
+    pair = _open_pair(address, replace(udp_options, free_bind=True))
+    log(0, logging.WARNING, f"{address.host} is no address of this machine: nothing will be heard there until it is")
+    return pair
 
 
 def _open_pair(address: Address, udp_options: UdpOptions) -> SocketPair:
     port = int(address.port)
-    prepare: Callable[[Any], None] = udp_options.prepare
     for _attempt in range(PORT_ATTEMPTS if port == 0 else 1):
-        tcp = open_tcp(address.host, port, prepare=prepare)
-        bound = Address.from_sockaddr(tcp.getsockname())
+        tcp = open_tcp(address.host, port, prepare=udp_options.prepare)
         try:
-            udp = open_udp(Address(address.host, bound.port), udp_options)
-        except OSError:
+            bound = Address(address.host, str(tcp.getsockname()[1]))
+            udp = open_udp(bound, udp_options)
+        except BaseException as error:
             tcp.close()
-            if port == 0:
+            if port == 0 and isinstance(error, OSError):
                 continue
             raise
         return SocketPair(tcp, udp, bound, address.host in {"0.0.0.0", "::"})

@@ -21,7 +21,8 @@ from gmesh.dataplane.udp_sockets import UdpOptions
 from gmesh.errors import ConfigError, GmeshError
 from gmesh.net.backoff import Backoff
 from gmesh.net.dialer import Dialer
-from gmesh.net.peer import PeerConnection
+from gmesh.net.peer import PeerConnection, Spawn
+from gmesh.net.resolver import Resolved, Resolver
 from gmesh.values import Address
 
 MAX_EDGE_ADDRESSES = 8
@@ -48,6 +49,8 @@ class Outgoing:
         self.directory = directory
         self.timeouts = timeouts
         self.family = family
+        self.spawn: Spawn = supervisor.spawn
+        self._resolver = Resolver()
         self._hub = hub
         self._pairs = pairs
         self._udp_options = udp_options
@@ -76,13 +79,23 @@ class Outgoing:
             self,
             backoff=Backoff(minimum, maximum),
             connect_timeout=connect,
-            family=self.family,
             clock=self._clock,
         )
         self._dialers[name] = (dialer, self._supervisor.spawn(f"dialer {name}", dialer.run, policy="restart"))
 
+    def set_timeouts(self, minimum: float, maximum: float) -> None:
+        """A reload changed MinTimeout or MaxTimeout (seconds)."""
+        self.timeouts = (minimum, maximum, self.timeouts[2])
+        for dialer, _greenlet in self._dialers.values():
+            dialer.backoff.minimum, dialer.backoff.maximum = minimum, maximum
+
+    def lost(self, name: str) -> None:
+        """The active connection to a node has ended."""
+        if name in self._dialers:
+            self._dialers[name][0].lost()
+
     def nudge(self, name: str | None = None) -> None:
-        """Try now: one node whose connection was lost, or all."""
+        """Try now: to reach one node, or all."""
         for each, (dialer, _greenlet) in self._dialers.items():
             if name is None or name == each:
                 dialer.nudge()
@@ -112,6 +125,9 @@ class Outgoing:
             raise GmeshError(f"add an Address line to {self.directory.host_file(name)}")
         return list(dict.fromkeys(found))
 
+    def resolve(self, host: str, port: str) -> Resolved:
+        return self._resolver.resolve(host, port, self.family)
+
     def connected(self, name: str) -> bool:
         return self._hub.peer_of(name) is not None
 
@@ -120,7 +136,8 @@ class Outgoing:
         ours = [pair for pair in self._pairs if pair.family == family]
         # With exactly one socket of the family its address is the source, as tinc does (meta-legacy 10).
         if len(ours) == 1 and not ours[0].wildcard:
-            sock.bind((ours[0].address.host, 0))
+            host, _port, *scope = ours[0].tcp.getsockname()
+            sock.bind((host, 0, *scope))
 
     def connection(self, sock: Any, address: Address, name: str) -> PeerConnection:
         return self._connection(sock, address, name)

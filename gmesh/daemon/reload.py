@@ -11,24 +11,21 @@ from dataclasses import dataclass, replace
 
 from gmesh.config.server import Server
 from gmesh.config.settings import all_options
-from gmesh.daemon.configuration import HostFingerprint, fingerprint, mesh_settings, route_settings
+from gmesh.daemon.configuration import credentials, mesh_settings, option_bits, route_settings
 from gmesh.daemon.hub import Hub
 from gmesh.daemon.logging_setup import NOTICE, log
 from gmesh.daemon.outgoing import Outgoing
-from gmesh.errors import ConfigError
+from gmesh.errors import ConfigError, PeerError
+from gmesh.net.peer import PeerConnection
 
 
 @dataclass(slots=True)
 class Reloader:
-    """Holds what is in force, so that the next reload knows what differs.
-
-    ``fingerprints`` is what the host files of connected peers said when they were let in.
-    """
+    """Holds what is in force, so that the next reload knows what differs."""
 
     server: Server
     hub: Hub
     outgoing: Outgoing
-    fingerprints: dict[str, HostFingerprint | None]
     clock: Callable[[], float]
 
     def reload(self) -> bool:
@@ -40,6 +37,8 @@ class Reloader:
                     f"Name changed from {self.server.name} to {server.name}: restart to use it", key="Name"
                 )
             settings = mesh_settings(server, self.hub.settings.port)
+            routes = route_settings(server, tap=self.hub.route_settings.tap)
+            timeouts = float(server.get_int("MinTimeout")), float(server.get_int("MaxTimeout"))
         except ConfigError as error:
             for line in str(error).splitlines():
                 log(0, logging.ERROR, line)
@@ -56,13 +55,9 @@ class Reloader:
             )
             self.hub.settings = settings
             self.hub.perform(self.hub.mesh.set_settings(settings, self.clock()))
-        self.hub.route_settings = route_settings(server, tap=self.hub.route_settings.tap)
+        self.hub.route_settings = routes
         self.hub.install_routes()
-        self.outgoing.timeouts = (
-            float(server.get_int("MinTimeout")),
-            float(server.get_int("MaxTimeout")),
-            settings.ping_timeout,
-        )
+        self.outgoing.set_timeouts(*timeouts)
         added, removed = self.outgoing.keep(server.connect_to)
         changed = self._close_changed()
         self.outgoing.nudge()
@@ -70,13 +65,23 @@ class Reloader:
         return True
 
     def _close_changed(self) -> list[str]:
-        """Close connections to nodes whose keys or connection options in hosts/ are not what they were."""
+        """Close connections that would not be made like this any more; returns the names of their nodes.
+
+        Keys and connection options are exchanged when a connection is made, so it has to be made anew.
+        """
         changed = []
         for peer in list(self.hub.peers.values()):
-            if peer.active and fingerprint(self.server.directory, peer.name) != self.fingerprints.get(peer.name):
+            if peer.meta.credentials is not None and not self._is_up_to_date(peer):
                 changed.append(peer.name)
                 peer.close(f"Host config file of {peer.name} has been changed")
-        return changed
+        return list(dict.fromkeys(changed))
+
+    def _is_up_to_date(self, peer: PeerConnection) -> bool:
+        try:
+            now = credentials(self.server.directory, peer.meta.name, option_bits(self.server))
+        except PeerError:
+            return False
+        return peer.meta.credentials == now
 
     def _say_what_needs_a_restart(self, server: Server) -> None:
         for option in all_options().values():

@@ -26,6 +26,7 @@ from gmesh.values import Address
 
 # Numbers of Linux that Python's socket module does not name.
 _IP_MTU_DISCOVER = 10
+_IP_FREEBIND = 15
 _IPV6_MTU_DISCOVER = 23
 _PMTUDISC_DO = 2
 _LARGEST_INT = 2**31 - 1
@@ -39,9 +40,13 @@ class UdpOptions:
     send_buffer: int = 0
     mark: int = 0
     interface: str = ""
+    free_bind: bool = False
+    """Allow to bind to an address that this machine does not have (yet)."""
 
     def prepare(self, sock: Any) -> None:
         """Set mark and interface on any socket, TCP included. Raises ConfigError with the reason."""
+        if self.free_bind:
+            sock.setsockopt(std_socket.IPPROTO_IP, _IP_FREEBIND, 1)
         if self.mark:
             try:
                 mark = self.mark.to_bytes(4, sys.byteorder, signed=self.mark < 0)

@@ -1,14 +1,16 @@
-"""Notices when this machine's own addresses or routes change, so that roaming is acted on at once.
+"""Notices when this machine's own addresses or links change, so that roaming is acted on at once.
 
-A raw rtnetlink socket: two groups of notifications, none of which is parsed. Not here: what follows from a change.
+A raw rtnetlink socket, of whose notifications only the interface is read. Not here: what follows from a change.
 """
 
 from __future__ import annotations
 
+import errno
 import socket as std_socket
-from collections.abc import Callable
+import struct
+import time
+from collections.abc import Callable, Iterator
 
-import gevent
 import gevent.socket
 
 RTMGRP_LINK = 0x1
@@ -17,17 +19,70 @@ RTMGRP_IPV6_IFADDR = 0x100
 SETTLE_SECONDS = 0.2
 """A change comes as a burst of notifications; one call is made when the burst is over."""
 
+LONGEST_BURST = 2.0
+"""Seconds after which a call is made even if notifications go on."""
 
-def watch_addresses(changed: Callable[[], None]) -> None:
-    """Call ``changed`` after each burst of address or link changes, for ever. Raises OSError without netlink."""
-    sock = gevent.socket.socket(std_socket.AF_NETLINK, std_socket.SOCK_RAW, std_socket.NETLINK_ROUTE)
-    sock.bind((0, RTMGRP_LINK | RTMGRP_IPV4_IFADDR | RTMGRP_IPV6_IFADDR))
-    while True:
-        sock.settimeout(None)
-        sock.recv(65536)
-        sock.settimeout(SETTLE_SECONDS)
-        try:
-            while True:
-                sock.recv(65536)
-        except TimeoutError:
+_HEADER = struct.Struct("=IHHII")
+_INTERFACE = struct.Struct("=4xi")
+"""Of ifinfomsg and of ifaddrmsg: both have the interface's index after four bytes."""
+
+_RTM_NEWLINK, _RTM_DELLINK, _RTM_NEWADDR, _RTM_DELADDR = 16, 17, 20, 21
+_OF_INTERFACES = {_RTM_NEWLINK, _RTM_DELLINK, _RTM_NEWADDR, _RTM_DELADDR}
+
+
+def watch_addresses(changed: Callable[[], None], ignored: Callable[[int], bool] = lambda index: False) -> None:
+    """Call ``changed`` after each burst of address or link changes, for ever. Raises OSError without netlink.
+
+    Changes of interfaces whose index is ``ignored`` do not count.
+    """
+    with gevent.socket.socket(std_socket.AF_NETLINK, std_socket.SOCK_RAW, std_socket.NETLINK_ROUTE) as sock:
+        sock.bind((0, RTMGRP_LINK | RTMGRP_IPV4_IFADDR | RTMGRP_IPV6_IFADDR))
+        while True:
+            sock.settimeout(None)
+            if not _concerns(_receive(sock), ignored):
+                continue
+            end = time.monotonic() + LONGEST_BURST
+            sock.settimeout(SETTLE_SECONDS)
+            try:
+                while time.monotonic() < end:
+                    _receive(sock)
+            except TimeoutError:
+                pass
             changed()
+
+
+def is_own_address(host: str) -> bool:
+    """Whether a socket can be bound to this numeric address now."""
+    try:
+        where = std_socket.getaddrinfo(host, 0, 0, std_socket.SOCK_DGRAM, 0, std_socket.AI_NUMERICHOST)[0]
+        with std_socket.socket(where[0], where[1]) as probe:
+            probe.bind(where[4])
+    except OSError as error:
+        # Anything else than this says nothing about the address.
+        gone = isinstance(error, std_socket.gaierror) or error.errno in {errno.EADDRNOTAVAIL, errno.ENODEV}
+        return not gone
+    return True
+
+
+def interfaces_of(data: bytes) -> Iterator[int]:
+    """The interface index of each notification about a link or an address in one netlink datagram."""
+    start = 0
+    while start + _HEADER.size + _INTERFACE.size <= len(data):
+        length, kind, *_ = _HEADER.unpack_from(data, start)
+        if kind in _OF_INTERFACES:
+            yield _INTERFACE.unpack_from(data, start + _HEADER.size)[0]
+        start += max(_HEADER.size, length + 3 & ~3)
+
+
+def _concerns(data: bytes | None, ignored: Callable[[int], bool]) -> bool:
+    return data is None or any(not ignored(index) for index in interfaces_of(data))
+
+
+def _receive(sock: gevent.socket.socket) -> bytes | None:
+    """One datagram; None where the kernel had to drop some."""
+    try:
+        return bytes(sock.recv(65536))
+    except OSError as error:
+        if error.errno == errno.ENOBUFS:
+            return None
+        raise

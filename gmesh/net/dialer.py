@@ -1,40 +1,45 @@
 """One outgoing connection, kept up for ever: resolve, connect, serve, wait, again (meta-legacy 10).
 
-Not here: which nodes are dialled (the daemon), how long to wait (`backoff.py`), the connection itself (`peer.py`).
+Not here: which nodes are dialled (the daemon), how long to wait (`backoff.py`), making TCP connections (`race.py`), and
+what is said on one (`peer.py`).
 """
 
 from __future__ import annotations
 
 import random
-import socket as std_socket
 from collections.abc import Callable, Sequence
 from typing import Any, Protocol
 
 import gevent.event
-import gevent.socket
 
 from gmesh.errors import GmeshError
 from gmesh.net.backoff import Backoff
-from gmesh.net.peer import PeerConnection, reason_of, tune_meta_socket
-from gmesh.net.resolver import SockAddr, resolve
+from gmesh.net.peer import PeerConnection
+from gmesh.net.race import Connected, Race, RaceHost
+from gmesh.net.resolver import Resolved
 from gmesh.values import Address
 
+STAGGER = 0.25
+"""Seconds after which the next address is tried as well, while the one before has not answered (RFC 8305)."""
 
-class DialerHost(Protocol):
+STABLE_AFTER = 5.0
+"""A connection that lived for so many seconds is dialled anew at once when it is lost; a shorter one after a wait, so
+that two daemons which cannot agree do not keep each other busy."""
+
+
+class DialerHost(RaceHost, Protocol):
     """What a dialer needs from the daemon."""
 
     def candidates(self, name: str) -> Sequence[tuple[str, str]]:
         """(host, port) pairs to try, read anew for each round. Raises GmeshError where there are none."""
 
+    def resolve(self, host: str, port: str) -> Resolved:
+        """Socket addresses of one candidate, looked up anew. May wait; raises GmeshError."""
+
     def connected(self, name: str) -> bool:
         """Whether an active connection to the node exists, whoever opened it."""
 
-    def prepare(self, sock: Any, family: int) -> None:
-        """Bind and mark an outgoing socket as configured. Raises OSError."""
-
     def connection(self, sock: Any, address: Address, name: str) -> PeerConnection: ...
-
-    def log(self, debug: int, text: str, key: str = "") -> None: ...
 
 
 class Dialer:
@@ -47,22 +52,26 @@ class Dialer:
         *,
         backoff: Backoff,
         connect_timeout: float,
-        family: int,
         clock: Callable[[], float],
     ) -> None:
         self.name = name
         self.backoff = backoff
-        self.connect_timeout = connect_timeout
-        self.family = family
         self._host = host
         self._clock = clock
-        self._nudge = gevent.event.Event()
+        self._news = gevent.event.Event()
+        self._nudged = False
+        self._race = Race(name, host, self._news, connect_timeout)
         self._current: PeerConnection | None = None
 
     def nudge(self) -> None:
-        """Try at once: the node's connection was lost, or the administrator asked."""
+        """Try at once and often: somebody has a reason to believe that it works now."""
         self.backoff.restart(self._clock())
-        self._nudge.set()
+        self._nudged = True
+        self._news.set()
+
+    def lost(self) -> None:
+        """An active connection to the node has ended."""
+        self._news.set()
 
     def hang_up(self, reason: str) -> None:
         """Close the connection that this dialer opened, if there is one."""
@@ -71,65 +80,95 @@ class Dialer:
 
     def run(self) -> None:
         self.backoff.restart(self._clock())
-        while True:
-            self._nudge.clear()
-            if self._host.connected(self.name):
-                self._nudge.wait()
-                continue
-            self._round()
-            if self._host.connected(self.name) or self._nudge.is_set():
-                continue
-            delay = self.backoff.delay(self._clock(), random.random())
-            self._host.log(
-                1,
-                f"Trying to re-establish outgoing connection to {self.name} in {delay:.1f} seconds",
-                f"redial {self.name}",
-            )
-            self._nudge.wait(delay)
+        try:
+            while True:
+                self._nudged = False
+                began = self._clock()
+                if self._host.connected(self.name):
+                    self._race.abandon()
+                    self._await_loss()
+                    established = True
+                else:
+                    established = self._round()
+                if established and self._clock() - began >= STABLE_AFTER:
+                    self.backoff.restart(self._clock())
+                else:
+                    self._pause()
+        finally:
+            self._race.abandon()
 
-    def _round(self) -> None:
+    def _await_loss(self) -> None:
+        while self._host.connected(self.name):
+            self._news.wait()
+            self._news.clear()
+
+    def _pause(self) -> None:
+        """Wait until the next round is due; a connection that comes up late is served meanwhile."""
+        if self._host.connected(self.name):
+            return
+        delay = self.backoff.delay(self._clock(), random.random())
+        text = f"Trying to re-establish outgoing connection to {self.name} in {delay:.1f} seconds"
+        self._host.log(1, text, f"redial {self.name}")
+        end = self._clock() + delay
+        while not self._nudged and (left := end - self._clock()) > 0:
+            if self._serve_winner():
+                return
+            self._news.wait(left)
+            self._news.clear()
+
+    def _round(self) -> bool:
+        """Try all addresses in their order, each after the one before has failed or kept silent for `STAGGER`.
+
+        Returns whether a connection was established (and has ended). Attempts without an answer go on.
+        """
         try:
             candidates = self._host.candidates(self.name)
         except GmeshError as error:
             self._host.log(0, f"Could not set up a meta connection to {self.name}: {error}", f"candidates {self.name}")
-            return
+            return False
         for host, port in candidates:
             try:
-                resolved = resolve(host, port, self.family)
+                resolved = self._host.resolve(host, port)
             except GmeshError as error:
                 self._host.log(1, f"Address of {self.name}: {error}", f"resolve {self.name} {host}")
                 continue
             for family, sockaddr in resolved:
                 if self._host.connected(self.name):
-                    return
-                if self._attempt(family, sockaddr):
-                    self.backoff.restart(self._clock())
-                    return
+                    return False
+                self._race.start(family, sockaddr)
+                if self._await_winner(STAGGER):
+                    return True
+        return False
 
-    def _attempt(self, family: int, sockaddr: SockAddr) -> bool:
-        """Connect to one address and serve it; True when the connection was established before it ended."""
-        address = Address.from_sockaddr(sockaddr)
-        self._host.log(1, f"Trying to connect to {self.name} ({address})", f"dial {self.name} {address}")
-        sock = gevent.socket.socket(family, std_socket.SOCK_STREAM)
+    def _await_winner(self, patience: float) -> bool:
+        """Serve what gets connected until all attempts have ended or ``patience`` seconds are over."""
+        end = self._clock() + patience
+        while True:
+            if self._serve_winner():
+                return True
+            left = end - self._clock()
+            if left <= 0 or not self._race.running:
+                return False
+            self._news.wait(left)
+            self._news.clear()
+
+    def _serve_winner(self) -> bool:
+        """Serve connections that have been made, until there is none or one was established before it ended."""
+        while (won := self._race.take()) is not None:
+            if self._serve(won):
+                return True
+        return False
+
+    def _serve(self, won: Connected) -> bool:
+        sock, address = won
+        # The others would only be closed by the peer. If this one fails they are tried again.
+        self._race.abandon()
         try:
-            tune_meta_socket(sock)
-            self._host.prepare(sock, family)
-            sock.settimeout(self.connect_timeout)
-            sock.connect(sockaddr)
-        except TimeoutError:
-            sock.close()
-            self._host.log(1, f"Timeout while connecting to {self.name} ({address})", f"timeout {self.name} {address}")
-            return False
-        except OSError as error:
-            sock.close()
-            self._host.log(
-                1, f"Could not connect to {self.name} ({address}): {reason_of(error)}", f"refused {self.name} {address}"
-            )
-            return False
-        self._host.log(2, f"Connected to {self.name} ({address})", f"connected {self.name} {address}")
-        self._current = self._host.connection(sock, address, self.name)
-        try:
+            if self._host.connected(self.name):
+                return False
+            self._current = self._host.connection(sock, address, self.name)
             self._current.run()
             return self._current.active
         finally:
             self._current = None
+            sock.close()

@@ -1,68 +1,29 @@
-"""Accepts TCP connections and bounds what strangers can hold: sockets, per source and in all.
+"""Accepts TCP connections.
 
-Not here: what is said on a connection (`peer.py`), which addresses are listened on (the daemon).
+A loop of its own instead of gevent's StreamServer, whose errors would go past the supervisor and the log. Not here:
+what strangers may hold (`strangers.py`), what is said on a connection (`peer.py`), which addresses are listened on (the
+daemon).
 """
 
 from __future__ import annotations
 
-import ipaddress
+import errno
 import socket as std_socket
-from collections import OrderedDict
 from collections.abc import Callable
 from typing import Any
 
+import gevent
 import gevent.socket
-from gevent.server import StreamServer
 
-from gmesh.net.peer import PeerConnection, Spawn, tune_meta_socket
+from gmesh.net.peer import PeerConnection, Spawn, reason_of, tune_meta_socket
+from gmesh.net.strangers import Strangers, source_of
 from gmesh.values import Address
 
 BACKLOG = 128
-MAX_STRANGERS = 256
-"""Connections that have not proved who they are; beyond it the oldest of the greediest source is closed."""
+ACCEPT_PAUSE = 0.1
+"""Seconds until the next try after the system had nothing left to accept with."""
 
-
-def source_of(host: str) -> str:
-    """What counts as one source: an IPv4 address, or an IPv6 /64."""
-    try:
-        address = ipaddress.ip_address(host.partition("%")[0])
-    except ValueError:
-        return host
-    if address.version == 4:
-        return host
-    return str(ipaddress.ip_network((address, 64), strict=False).network_address)
-
-
-class Strangers:
-    """The connections that have not authenticated yet, oldest first, by source."""
-
-    def __init__(self, limit: int = MAX_STRANGERS) -> None:
-        self.limit = limit
-        self._by_source: dict[str, OrderedDict[int, Callable[[], None]]] = {}
-        self._total = 0
-
-    def __len__(self) -> int:
-        return self._total
-
-    def add(self, source: str, key: int, evict: Callable[[], None]) -> None:
-        """Count a new stranger; where that is one too many, evict the oldest of the source that holds most."""
-        if self._total >= self.limit:
-            greediest = max(self._by_source.values(), key=len)
-            oldest = next(iter(greediest))
-            evict_oldest = greediest[oldest]
-            self.remove(next(name for name, held in self._by_source.items() if held is greediest), oldest)
-            evict_oldest()
-        self._by_source.setdefault(source, OrderedDict())[key] = evict
-        self._total += 1
-
-    def remove(self, source: str, key: int) -> None:
-        """It authenticated or left. Unknown keys are fine: it may have been evicted."""
-        held = self._by_source.get(source)
-        if held is None or held.pop(key, None) is None:
-            return
-        self._total -= 1
-        if not held:
-            del self._by_source[source]
+_EXHAUSTED = {errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM}
 
 
 class Listener:
@@ -80,34 +41,69 @@ class Listener:
         spawn: Spawn,
         log: Callable[[int, str, str], None],
     ) -> None:
+        """``sock`` stays the caller's: it is not closed here."""
+        self.address = Address.from_sockaddr(sock.getsockname())
+        self._sock = sock
         self._strangers = strangers
         self._connection = connection
+        self._spawn = spawn
         self._log = log
-        self._server = StreamServer(sock, self._serve, spawn=lambda *work: spawn("incoming", *work))
-        self.address = Address.from_sockaddr(sock.getsockname())
+        self._greenlet: gevent.Greenlet | None = None
 
     def start(self) -> None:
-        self._server.start()
+        if self._greenlet is None:
+            self._greenlet = self._spawn("listener", self._accept, policy="restart")
 
     def stop(self) -> None:
-        self._server.stop(timeout=0)
+        """Accept no more; connections live on."""
+        if self._greenlet is not None:
+            self._greenlet.kill()
+            self._greenlet = None
+
+    def _accept(self) -> None:
+        self._sock.settimeout(None)
+        while True:
+            try:
+                sock, sockaddr = self._sock.accept()
+            except OSError as error:
+                self._log(0, f"Cannot accept connections on {self.address}: {reason_of(error)}", "accept")
+                if error.errno in _EXHAUSTED:
+                    # Without room for one more nobody could come in, the legitimate peers included.
+                    self._strangers.evict_one()
+                if error.errno != errno.ECONNABORTED:
+                    gevent.sleep(ACCEPT_PAUSE)
+                continue
+            self._spawn("incoming", self._serve, sock, sockaddr)
+            # A storm of connections leaves accept always ready.
+            gevent.sleep(0)
 
     def _serve(self, sock: Any, sockaddr: tuple[object, ...]) -> None:
-        tune_meta_socket(sock)
         address = Address.from_sockaddr(sockaddr)
-        source = source_of(address.host)
-        self._log(2, f"Connection from {address}", "accepted")
-        peer = self._connection(sock, address)
-        peer.on_active = lambda: self._strangers.remove(source, peer.id)
-        self._strangers.add(source, peer.id, lambda: peer.close("too many unauthenticated connections"))
+        try:
+            tune_meta_socket(sock)
+            self._log(2, f"Connection from {address}", "accepted")
+            peer = self._connection(sock, address)
+        except BaseException:
+            sock.close()
+            raise
+        place = self._strangers.admit(
+            source_of(address.host), lambda: peer.close("too many unauthenticated connections")
+        )
+        peer.gate = place
         try:
             peer.run()
         finally:
-            self._strangers.remove(source, peer.id)
+            place.leave()
 
 
-def open_tcp(host: str, port: int, *, backlog: int = BACKLOG, prepare: Callable[[Any], None] | None = None) -> Any:
-    """A bound, listening TCP socket; IPv6 ones are V6ONLY. Raises OSError."""
+def open_tcp(
+    host: str,
+    port: int,
+    *,
+    backlog: int = BACKLOG,
+    prepare: Callable[[Any], None] | None = None,
+) -> Any:
+    """A bound, listening TCP socket; IPv6 ones are V6ONLY. Raises OSError, and what ``prepare`` raises."""
     family = std_socket.AF_INET6 if ":" in host else std_socket.AF_INET
     sock = gevent.socket.socket(family, std_socket.SOCK_STREAM)
     try:
@@ -117,10 +113,10 @@ def open_tcp(host: str, port: int, *, backlog: int = BACKLOG, prepare: Callable[
         if prepare is not None:
             prepare(sock)
         tune_meta_socket(sock)
-        sock.bind((host, port))
+        where = std_socket.getaddrinfo(host, port, family, std_socket.SOCK_STREAM, 0, std_socket.AI_NUMERICHOST)[0][4]
+        sock.bind(where)
         sock.listen(backlog)
-        sock.setblocking(False)
-    except OSError:
+    except BaseException:
         sock.close()
         raise
     return sock

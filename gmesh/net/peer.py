@@ -12,9 +12,10 @@ import errno
 import os
 import random
 import socket as std_socket
-from collections.abc import Callable, Hashable
+from collections.abc import Callable, Hashable, Iterable
+from contextlib import AbstractContextManager
 from itertools import count
-from typing import Any, Protocol
+from typing import Any, Literal, Protocol
 
 import gevent
 import gevent.event
@@ -24,12 +25,17 @@ from gmesh.errors import PeerError
 from gmesh.mesh.outbox import Outbox
 from gmesh.net.contract import Hub
 from gmesh.proto.meta import LegacyMeta
-from gmesh.proto.meta_events import Active
+from gmesh.proto.meta_events import Active, Identified, MetaEvent, Verified
 from gmesh.values import Address
 
-READ_SIZE = 65536
+READ_SIZE = 16384
+"""Small enough that parsing what one call returns takes the loop for a few milliseconds only."""
+
 WRITE_SIZE = 16384
 """At most so many plain bytes are encrypted before the socket has taken the ones before (contract 4)."""
+
+BATCH_SECONDS = 0.002
+"""After so much time with one connection's events the others get their turn (contract 9)."""
 
 META_SEGMENT = 1160
 """TCP_MAXSEG of meta connections: small enough to survive a path whose MTU shrinks without a word (requirement 14)."""
@@ -47,7 +53,22 @@ _next_id = count(1).__next__
 class Spawn(Protocol):
     """The supervisor's spawn: every greenlet goes through it (contract 7)."""
 
-    def __call__(self, name: str, function: Callable[..., object], *args: object) -> gevent.Greenlet: ...
+    def __call__(
+        self, name: str, function: Callable[..., object], *args: object, policy: Literal["log", "restart"] = "log"
+    ) -> gevent.Greenlet: ...
+
+
+class Gate(Protocol):
+    """What an incoming connection has to pass until it is active (`strangers.py`)."""
+
+    def turn(self) -> AbstractContextManager[None]:
+        """Waits until the handshake may take its next step, which must not yield."""
+
+    def progress(self) -> None:
+        """The peer got a step further."""
+
+    def leave(self) -> None:
+        """The peer is no stranger any more."""
 
 
 def tune_meta_socket(sock: Any) -> None:
@@ -70,7 +91,8 @@ def reason_of(error: OSError) -> str:
 class PeerConnection:
     """`run()` lives as long as the connection does; everything else is called from elsewhere and never yields.
 
-    ``name`` is empty until an incoming peer has said it; ``address`` is the other end's TCP address.
+    ``name`` is empty until an incoming peer has said it; ``address`` is the other end's TCP address, ``local_host`` the
+    address of ours. The socket belongs to this object; it has no time-out, as both greenlets use it.
     """
 
     def __init__(
@@ -94,13 +116,17 @@ class PeerConnection:
         self.active = False
         self.outbox = outbox
         self.meta = meta
+        self.gate: Gate | None = None
+        self.local_host = ""
+        with contextlib.suppress(OSError):
+            self.local_host = Address.from_sockaddr(sock.getsockname()).host
         self._hub = hub
         self._clock = clock
         self._spawn = spawn
-        self.on_active: Callable[[], None] | None = None
         self._wake = gevent.event.Event()
         self._ended = gevent.event.Event()
         self._close_reason: str | None = None
+        sock.settimeout(None)
 
     def __str__(self) -> str:
         return f"{self.name or '<unknown>'} ({self.address})"
@@ -134,10 +160,12 @@ class PeerConnection:
         self._wake.set()
 
     def close(self, reason: str) -> None:
-        """Close soon; `Hub.closed` is called from the connection's own greenlet."""
-        if self._close_reason is not None:
-            return
-        self._close_reason = reason
+        """Close soon; `Hub.closed` is called from the connection's own greenlet. The first reason counts.
+
+        What the kernel has not taken yet is not sent any more: nobody may depend on last words.
+        """
+        if self._close_reason is None:
+            self._close_reason = reason
         self._wake.set()
         self._ended.set()
         # The reader sleeps in recv; ending the stream is what wakes it.
@@ -146,87 +174,118 @@ class PeerConnection:
 
     def run(self) -> str:
         """Serve the connection until it ends; returns why it ended. The socket is closed on return."""
-        self._hub.opened(self)
+        try:
+            broke_protocol = self._serve()
+            if broke_protocol and not self.outgoing and not self.active:
+                # A stranger learns nothing from an error: the connection stays open for a moment (meta-legacy 12).
+                self._ended.wait(TARPIT_SECONDS)
+        finally:
+            self.sock.close()
+        return self._close_reason or ""
+
+    def _serve(self) -> bool:
+        """Returns whether the end was a PeerError."""
         writer = self._spawn(f"writer {self.id}", self._write)
         reason = "stopped"
+        broke_protocol = False
         try:
+            self._hub.opened(self)
             self._wake.set()
             reason = self._read()
         except PeerError as error:
-            reason = str(error)
-            self._keep_silent(writer)
+            reason, broke_protocol = str(error), True
         except OSError as error:
             reason = reason_of(error)
+        except Exception:
+            reason = "internal error"
+            raise
         finally:
             if self._close_reason is None:
                 self._close_reason = reason
             writer.kill(block=False)
-            self.sock.close()
             self._hub.closed(self, self._close_reason)
-        return self._close_reason
+        return broke_protocol
 
-    def _keep_silent(self, writer: gevent.Greenlet) -> None:
-        # A stranger learns nothing from an error: the connection just stays open for a moment (meta-legacy 12).
-        if not self.outgoing and not self.active:
-            writer.kill(block=False)
-            self._ended.wait(TARPIT_SECONDS)
+    # Reader
 
     def _read(self) -> str:
         while self._close_reason is None:
-            now = self._clock()
-            self.sock.settimeout(min(max(self.meta.next_timeout() - now, 0.001), LONGEST_NAP))
-            try:
-                data = self.sock.recv(READ_SIZE)
-            except TimeoutError:
-                self._check_time()
-                continue
-            if not data:
+            data = self._receive()
+            if data == b"":
                 return "connection closed by peer"
-            now = self._clock()
-            for event in self.meta.receive(data, now):
-                self._handle(event)
-                if self._close_reason is not None:
-                    break
-            self._wake.set()
+            if data is not None:
+                self._pass_on(self._parse(data))
+                self._wake.set()
             self._check_time()
         return self._close_reason
 
+    def _receive(self) -> bytes | None:
+        """What the peer sent; None when it is time to look at the clock."""
+        nap = min(max(self.meta.next_timeout() - self._clock(), 0.0), LONGEST_NAP)
+        with gevent.Timeout(nap, False):
+            return bytes(self.sock.recv(READ_SIZE))
+        return None
+
+    def _parse(self, data: bytes) -> list[MetaEvent]:
+        if self.gate is None:
+            return self.meta.receive(data, self._clock())
+        with self.gate.turn():
+            if self._close_reason is not None:
+                return []
+            return self.meta.receive(data, self._clock())
+
+    def _pass_on(self, events: Iterable[MetaEvent]) -> None:
+        """Hand events to the hub. Always yields at the end, as a busy peer's socket is always ready to be read."""
+        limit = self._clock() + BATCH_SECONDS
+        for event in events:
+            if self._close_reason is not None:
+                return
+            self._handle(event)
+            if self._clock() >= limit:
+                gevent.sleep(0)
+                limit = self._clock() + BATCH_SECONDS
+        gevent.sleep(0)
+
     def _check_time(self) -> None:
         now = self._clock()
-        if now >= self.meta.next_timeout():
+        if self._close_reason is None and now >= self.meta.next_timeout():
             self.meta.on_timeout(now)
             self._wake.set()
 
-    def _handle(self, event: Any) -> None:
+    def _handle(self, event: MetaEvent) -> None:
+        if self.gate is not None and isinstance(event, Identified | Verified):
+            self.gate.progress()
         if isinstance(event, Active):
             self.active = True
-            if self.on_active is not None:
-                self.on_active()
+            if self.gate is not None:
+                self.gate.leave()
+                self.gate = None
         self._hub.event(self, event)
 
-    def _write(self) -> None:
-        while self._close_reason is None:
-            data = self.meta.data_to_send()
-            if not data and self.active:
-                plain = self.outbox.take(WRITE_SIZE)
-                if plain:
-                    self.meta.send(plain)
-                    continue
-            if not data:
-                self._wake.wait()
-                self._wake.clear()
-                continue
-            try:
-                self._send_all(data)
-            except OSError as error:
-                self.close(reason_of(error))
-                return
+    # Writer
 
-    def _send_all(self, data: bytes) -> None:
-        view = memoryview(data)
-        while view:
-            try:
-                sent = self.sock.send(view)
-            except TimeoutError:
-                continue
-            view = view[sent:]
+    def _write(self) -> None:
+        try:
+            while self._close_reason is None:
+                data = self._next_output()
+                if data:
+                    self.sock.sendall(data)
+                    gevent.sleep(0)
+                else:
+                    self._wake.wait()
+                    self._wake.clear()
+        except OSError as error:
+            self.close(reason_of(error))
+        except PeerError as error:
+            self.close(str(error))
+        except Exception:
+            self.close("internal error")
+            raise
+
+    def _next_output(self) -> bytes:
+        """The protocol's own words first; the outbox only when they are gone, so that PINGs overtake."""
+        if self.active and self.meta.active and not self.meta.pending:
+            plain = self.outbox.take(WRITE_SIZE)
+            if plain:
+                self.meta.send(plain)
+        return self.meta.data_to_send()

@@ -160,6 +160,11 @@ class LegacyMeta:
         return self._state is _State.ACTIVE
 
     @property
+    def credentials(self) -> PeerCredentials | None:
+        """What was known of the peer when it said its name; None before that."""
+        return self._credentials
+
+    @property
     def pending(self) -> int:
         """Bytes that wait in `data_to_send`."""
         return len(self._output)

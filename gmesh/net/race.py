@@ -1,0 +1,103 @@
+"""Connects to several addresses without waiting for those that do not answer.
+
+Attempts run side by side and end by themselves; the first connection wins. Not here: the order of addresses and when
+attempts are started (`dialer.py`).
+"""
+
+from __future__ import annotations
+
+import contextlib
+import socket as std_socket
+from collections import Counter
+from typing import Any, Protocol
+
+import gevent
+import gevent.event
+import gevent.socket
+
+from gmesh.errors import GmeshError
+from gmesh.net.peer import Spawn, reason_of, tune_meta_socket
+from gmesh.net.resolver import SockAddr
+from gmesh.values import Address
+
+MAX_ATTEMPTS = 4
+"""Attempts at one address at a time: together with TCP's own repetitions, a SYN leaves at least every 0.7 s for as long
+as new attempts are started, however silent the other end is."""
+
+Connected = tuple[Any, Address]
+
+
+class RaceHost(Protocol):
+    """What a race needs from outside."""
+
+    spawn: Spawn
+
+    def prepare(self, sock: Any, family: int) -> None:
+        """Bind and mark an outgoing socket as configured. Raises OSError or GmeshError."""
+
+    def log(self, debug: int, text: str, key: str = "") -> None: ...
+
+
+class Race:
+    """``news`` is set whenever an attempt ends, well or not. ``timeout`` is in seconds, for each attempt."""
+
+    def __init__(self, name: str, host: RaceHost, news: gevent.event.Event, timeout: float) -> None:
+        self.timeout = timeout
+        self._name = name
+        self._host = host
+        self._news = news
+        self._running: dict[gevent.Greenlet, SockAddr] = {}
+        self._connected: list[Connected] = []
+
+    @property
+    def running(self) -> bool:
+        """Whether an attempt may still succeed."""
+        return bool(self._running)
+
+    def start(self, family: int, sockaddr: SockAddr) -> None:
+        """Begin an attempt, unless enough are under way to this address."""
+        if Counter(self._running.values())[sockaddr] < MAX_ATTEMPTS:
+            greenlet = self._host.spawn(f"connect {self._name}", self._attempt, family, sockaddr)
+            self._running[greenlet] = sockaddr
+            greenlet.link(self._ended)
+
+    def take(self) -> Connected | None:
+        """A connection that has been made, and its other end's address; the socket is the caller's from now on."""
+        return self._connected.pop(0) if self._connected else None
+
+    def abandon(self) -> None:
+        """End all attempts and close what has not been taken."""
+        running, self._running = self._running, {}
+        for greenlet in running:
+            greenlet.kill(block=False)
+        for sock, _address in self._connected:
+            sock.close()
+        self._connected.clear()
+
+    def _ended(self, greenlet: gevent.Greenlet) -> None:
+        self._running.pop(greenlet, None)
+        self._news.set()
+
+    def _attempt(self, family: int, sockaddr: SockAddr) -> None:
+        address = Address.from_sockaddr(sockaddr)
+        text, key = f"{self._name} ({address})", f"{self._name} {address}"
+        self._host.log(1, f"Trying to connect to {text}", f"dial {key}")
+        with contextlib.ExitStack() as undo:
+            try:
+                sock = gevent.socket.socket(family, std_socket.SOCK_STREAM)
+                undo.callback(sock.close)
+                tune_meta_socket(sock)
+                self._host.prepare(sock, family)
+                sock.settimeout(self.timeout)
+                sock.connect(sockaddr)
+            except TimeoutError:
+                self._host.log(1, f"Timeout while connecting to {text}", f"timeout {key}")
+            except OSError as error:
+                self._host.log(1, f"Could not connect to {text}: {reason_of(error)}", f"refused {key}")
+            except (GmeshError, OverflowError) as error:
+                self._host.log(1, f"Could not connect to {text}: {error}", f"refused {key}")
+            else:
+                if gevent.getcurrent() in self._running:
+                    undo.pop_all()
+                    self._host.log(2, f"Connected to {text}", f"connected {key}")
+                    self._connected.append((sock, address))
