@@ -25,15 +25,16 @@ class SubnetChange:
 
 @dataclass(slots=True)
 class Changes:
-    """``graph``: edges or connections changed. ``routes``: something that a route snapshot shows changed."""
+    """``graph``: edges changed. ``neighbours``: active connections did. ``routes``: a route snapshot would differ."""
 
     graph: bool = False
+    neighbours: bool = False
     routes: bool = False
     _subnets: dict[tuple[str, Subnet], SubnetChange] = field(default_factory=dict)
 
     @property
     def any(self) -> bool:
-        return self.graph or self.routes or bool(self._subnets)
+        return self.graph or self.neighbours or self.routes or bool(self._subnets)
 
     def subnet(self, owner: Node, subnet: Subnet, *, present: bool) -> None:
         """Note that ``subnet`` was just added or removed. Going back to what it was leaves nothing to do."""

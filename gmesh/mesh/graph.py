@@ -8,7 +8,7 @@ from __future__ import annotations
 import heapq
 from collections import deque
 from dataclasses import dataclass, field
-from itertools import chain
+from typing import NamedTuple
 
 from gmesh.mesh.registry import Edge, Node, Registry
 from gmesh.values import OPTION_INDIRECT
@@ -16,15 +16,18 @@ from gmesh.values import OPTION_INDIRECT
 
 @dataclass(slots=True)
 class GraphChange:
-    """Nodes that became reachable or unreachable, each in name order; ``changed`` is true if any result differs."""
+    """Nodes that became reachable or unreachable, each in name order; ``moved`` if others are reached another way.
+
+    ``changed`` is true if any result differs.
+    """
 
     up: list[Node] = field(default_factory=list)
     down: list[Node] = field(default_factory=list)
+    moved: bool = False
     changed: bool = False
 
 
-@dataclass(slots=True)
-class _Path:
+class _Path(NamedTuple):
     indirect: bool
     next_hop: Node
     via: Node
@@ -53,20 +56,22 @@ def _shortest_paths(me: Node) -> dict[str, _Path]:
     queue = deque([me])
     while queue:
         node = queue.popleft()
-        here = paths[node.name]
+        here_indirect, here_hop, here_via, distance, _ = paths[node.name]
         for name in sorted(node.edges):
+            known = paths.get(name)
+            if known is not None and not known[0]:
+                continue
             edge = node.edges[name]
             target = edge.target
             if node.name not in target.edges:
                 continue
-            indirect = here.indirect or bool(edge.options & OPTION_INDIRECT)
-            known = paths.get(name)
-            if known is not None and (not known.indirect or indirect):
+            indirect = here_indirect or bool(edge.options & OPTION_INDIRECT)
+            if known is not None and indirect:
                 continue
             # Found again by a direct edge: via changes, the next hop stays.
-            first_hop = target if here.next_hop is me else here.next_hop
+            first_hop = target if here_hop is me else here_hop
             next_hop = first_hop if known is None else known.next_hop
-            paths[name] = _Path(indirect, next_hop, here.via if indirect else target, here.distance + 1, edge)
+            paths[name] = _Path(indirect, next_hop, here_via if indirect else target, distance + 1, edge)
             queue.append(target)
     return paths
 
@@ -98,11 +103,11 @@ def _apply_paths(registry: Registry, paths: dict[str, _Path], now: float) -> Gra
         ):
             continue
         else:
-            change.changed = True
+            change.moved = True
         node.reachable = True
         node.indirect, node.next_hop, node.via, node.options = path.indirect, path.next_hop, path.via, options
+    change.changed = bool(change.up or change.down or change.moved)
     if change.up or change.down:
-        change.changed = True
         change.up.sort(key=_name)
         change.down.sort(key=_name)
     return change
@@ -123,11 +128,19 @@ def spanning_tree(registry: Registry) -> list[Edge]:
     heap: list[tuple[int, str, str, Edge]] = []
 
     def visit(node: Node) -> None:
-        visited.add(node.name)
-        for edge in chain(node.edges.values(), registry.incoming(node)):
-            other = edge.target if edge.source is node else edge.source
-            if other.name not in visited and edge.reverse is not None:
-                heapq.heappush(heap, (*_order(edge), edge))
+        name = node.name
+        visited.add(name)
+        for other, edge in node.edges.items():
+            if other in visited:
+                continue
+            reverse = edge.target.edges.get(name)
+            if reverse is None:
+                continue
+            # Of the two directions only the one that comes first in the order can be chosen.
+            if (edge.weight, name, other) < (reverse.weight, other, name):
+                heapq.heappush(heap, (edge.weight, name, other, edge))
+            else:
+                heapq.heappush(heap, (reverse.weight, other, name, reverse))
 
     visit(first.source)
     while heap:

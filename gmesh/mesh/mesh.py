@@ -45,6 +45,7 @@ from gmesh.values import (
 
 RUN_INTERVAL_PER_EDGE = 20e-6
 """Seconds between graph runs per edge: several times what a run costs, so that a storm leaves time for the rest."""
+SHORTEST_RUN_INTERVAL = 0.02
 LONGEST_RUN_INTERVAL = 2.0
 EARLY_RUNS = 20
 """Graph runs that may come earlier because their results are needed, refilled at the pace of the others."""
@@ -122,7 +123,7 @@ class Mesh:
         actions += self._gossip.everything(new)
         weight = (_sane_weight(ack.weight_sent) + _sane_weight(ack.weight_received)) // 2
         actions += self._gossip.put_own_edge(node, edge_address(address, ack.port), combined_options(ack), weight)
-        self._changes.routes = True
+        self._changes.neighbours = True
         last_change = node.last_change
         actions += self.settle(now)
         if old is not None and node.reachable and node.last_change == last_change:
@@ -140,7 +141,7 @@ class Mesh:
         actions: list[Action] = []
         if lost.active and lost.node is not None:
             lost.node.connection = None
-            self._changes.routes = True
+            self._changes.neighbours = True
             edge = self.registry.edge(self.registry.me, lost.node)
             if edge is not None:
                 actions += self._gossip.drop_edge(edge)
@@ -273,7 +274,7 @@ class Mesh:
         return self._last_run + self._run_interval() if self._changes.graph else -math.inf
 
     def _run_interval(self) -> float:
-        return min(LONGEST_RUN_INTERVAL, RUN_INTERVAL_PER_EDGE * self.registry.edge_count)
+        return min(LONGEST_RUN_INTERVAL, SHORTEST_RUN_INTERVAL + RUN_INTERVAL_PER_EDGE * self.registry.edge_count)
 
     def _run_and_apply(self, now: float) -> list[Action]:
         """Run the graph if edges changed; then scripts, channels and the data plane hear what is different."""
@@ -282,14 +283,14 @@ class Mesh:
         if self._changes.graph:
             self._changes.graph = False
             self._last_run = now
-            self._early_runs.rate = 1 / max(0.05, self._run_interval())
+            self._early_runs.rate = 1 / self._run_interval()
             change = graph.run(self.registry, now)
         subnets = self._changes.take_subnets()
         for node in change.down:
             actions += self._node_down(node, subnets)
         for node in change.up:
             actions += self._node_up(node)
-        if change.changed or self._changes.routes:
+        if change.moved or self._changes.neighbours:
             actions += self.channels.routes_changed(now)
         moved = {node.name for node in change.up} | {node.name for node in change.down}
         for present in (False, True):
@@ -297,9 +298,9 @@ class Mesh:
                 if entry.present_before != present and entry.owner.reachable and entry.owner.name not in moved:
                     kind = SubnetUp if present else SubnetDown
                     actions.append(kind(entry.owner.name, entry.subnet, self._script_address(entry.owner)))
-        if change.changed or self._changes.routes or subnets:
+        if change.changed or self._changes.neighbours or self._changes.routes:
             actions.append(RoutesChanged())
-        self._changes.routes = False
+        self._changes.neighbours = self._changes.routes = False
         for node in change.down:
             # We are not connected to it, so its edge to us is void; nobody else may be left to say so (topology 2.3).
             void = self.registry.edge(node, self.registry.me)

@@ -46,9 +46,9 @@ def report(world: World, title: str, virtual: float, real: float) -> None:
     gossip = world.lines["edges"] + world.lines["subnets"]
     links = registry.edge_count // 2
     print(
-        f"\n{title}: {nodes} nodes, {links} links, {facts} facts agreed after {virtual:.2f} s of theirs, {real:.1f} s of"
-        f" ours; lines received: {dict(world.lines)}; gossip per node {gossip / nodes:.0f}, per node and fact"
-        f" {gossip / nodes / facts:.2f}"
+        f"\n{title}: {nodes} nodes, {links} links, {facts} facts agreed after {virtual:.2f} s of theirs,"
+        f" {real:.1f} s of ours; lines received: {dict(world.lines)}; gossip per node {gossip / nodes:.0f},"
+        f" per node and fact {gossip / nodes / facts:.2f}"
     )
 
 
@@ -81,7 +81,7 @@ def test_a_smaller_mesh_joins_with_real_handshakes(capsys: pytest.CaptureFixture
 
 def known_mesh(count: int) -> Mesh:
     """One mesh that knows a tree of ``count`` nodes with a subnet each, learnt from one neighbour."""
-    mesh = Mesh(MeshSettings(name="me"), 0.0, lambda size: bytes(size), NoFlows())
+    mesh = Mesh(MeshSettings(name="me"), 0.0, bytes, NoFlows())
     mesh.connection_opened(1, "", False, 1.0)
     mesh.peer_identified(1, "n0", 1.0)
     mesh.peer_verified(1, 1.0)
