@@ -6,9 +6,11 @@ Unique prefixes of long options and bundled short ones are spelled out on the wa
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from enum import Enum, auto
+from typing import Any
 
 from gmesh.errors import GmeshError
 
@@ -74,6 +76,15 @@ def normalise(arguments: Sequence[str], options: Iterable[Option], *, stop_at_wo
     parsed, words = parse(arguments, options, stop_at_word=stop_at_word)
     explicit = [f"--{name}" if value is None else f"--{name}={value}" for name, value in parsed]
     return explicit + (["--", *words] if words else [])
+
+
+def read(text: str, explicit: Sequence[str]) -> dict[str, Any]:
+    """What docopt makes of an explicit command line, by its help text."""
+    with warnings.catch_warnings():
+        # Its source has escapes that newer Pythons warn about when they compile it.
+        warnings.simplefilter("ignore")
+        from docopt import docopt
+    return dict(docopt(text, list(explicit), help=False))
 
 
 def _long(argument: str, rest: list[str], table: list[Option]) -> tuple[str, str | None]:

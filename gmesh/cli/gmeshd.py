@@ -13,7 +13,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from gmesh.cli.about import try_line, version_text
-from gmesh.cli.argv import Argument, Option, UsageError, parse
+from gmesh.cli.argv import Argument, Option, UsageError, parse, read
 from gmesh.config.netname import check_netname
 from gmesh.daemon.options import DaemonOptions
 from gmesh.errors import ConfigError, GmeshError
@@ -85,8 +85,6 @@ def arguments_of(command_line: Sequence[str]) -> dict[str, Any]:
     Of repeated options the last one counts; ``--debug`` becomes the sum of all its mentions, and only the later one of
     ``--logfile`` and ``--syslog`` is left.
     """
-    from docopt import docopt
-
     parsed, words = parse(command_line, OPTIONS)
     if words:
         raise UsageError(f"unrecognized argument '{words[0]}'")
@@ -104,7 +102,7 @@ def arguments_of(command_line: Sequence[str]) -> dict[str, Any]:
                 last.pop("syslog", None)
             last[name] = value
     explicit = [f"--{name}" if value is None else f"--{name}={value}" for name, value in last.items()]
-    return dict(docopt(docopt_text(), explicit + repeated, help=False))
+    return read(docopt_text(), explicit + repeated)
 
 
 def options_of(
