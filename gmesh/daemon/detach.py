@@ -20,11 +20,12 @@ class Umbilical:
     """The line back to our starter: it gets log lines until we are ready, then one NUL byte, then the end of file.
 
     The same protocol serves 1.1's ``tinc start`` (daemon-cli 7) and the parent of `detach`. ``descriptor`` is where log
-    lines may be written until `ready` or `abandon`.
+    lines may be written until `ready` or `abandon`; ``quiet`` asks for warnings and errors only.
     """
 
-    def __init__(self, descriptor: int, *, colour: bool = False) -> None:
+    def __init__(self, descriptor: int, *, colour: bool = False, quiet: bool = False) -> None:
         self.descriptor = descriptor
+        self.quiet = quiet
         self.colour = colour
         os.set_inheritable(descriptor, False)
 
@@ -80,7 +81,9 @@ def detach(starter: Umbilical | None = None) -> Umbilical:
         os.dup2(null, standard)
     if null > 2:
         close(null)
-    return Umbilical(writer, colour=starter is not None and starter.colour)
+    if starter is None:
+        return Umbilical(writer, quiet=True)
+    return Umbilical(writer, colour=starter.colour)
 
 
 def follow_umbilical(reader: int, output: int) -> bool:

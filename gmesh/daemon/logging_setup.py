@@ -136,7 +136,7 @@ class UmbilicalSink(_Sink):
         self._umbilical = umbilical
 
     def write(self, level: int, created: float, message: str) -> None:
-        if self._umbilical.descriptor >= 0:
+        if self._umbilical.descriptor >= 0 and not (self._umbilical.quiet and level < logging.WARNING):
             line = stderr_line(level, created, message, colour=self._umbilical.colour) + "\n"
             os.write(self._umbilical.descriptor, line.encode("utf-8", "backslashreplace"))
 
@@ -307,6 +307,11 @@ class DaemonLog(logging.Handler):
         """The same as `log`, for those who are handed this object."""
         log(debug, level, text, key)
 
+    def admits(self, key: str, level: int, debug: int, text: str) -> bool:
+        """Whether a line of this key may be written now; counted if not. Summaries that are due go first."""
+        self.tick()
+        return self._limiter.admit(key, level, debug, text, self._clock())
+
     def tick(self) -> None:
         """Write the summaries that are due. Called about once a second; every line that is logged does it as well."""
         for summary in self._limiter.due(self._clock()):
@@ -320,11 +325,9 @@ class DaemonLog(logging.Handler):
         # What delivering a line causes is not a line: it would never end.
         if debug > self._threshold or self._delivering:
             return
-        self.tick()
         key = getattr(record, "key", "")
-        if key and not self._limiter.admit(key, record.levelno, debug, _messages(record)[0], self._clock()):
-            return
-        self._deliver(record, debug)
+        if self.admits(key, record.levelno, debug, record.getMessage()):
+            self._deliver(record, debug)
 
     def _deliver(self, record: logging.LogRecord, debug: int) -> None:
         self._delivering = True
@@ -359,6 +362,9 @@ def log(debug: int, level: int, text: str, key: str = "", *, exception: BaseExce
     Lines with the same non-empty ``key`` are limited together. ``exception`` adds its traceback, a line each.
     """
     handlers = _logger.handlers
-    if handlers and isinstance(handlers[0], DaemonLog) and not handlers[0].wants(debug):
-        return
+    if handlers and isinstance(handlers[0], DaemonLog):
+        # Before a record is made, which costs ten times as much as refusing it.
+        if not handlers[0].wants(debug) or not handlers[0].admits(key, level, debug, text):
+            return
+        key = ""
     _logger.log(level, "%s", text, exc_info=exception, extra={"debug": debug, "key": key})

@@ -89,6 +89,17 @@ def test_stderr_form(daemon_log: DaemonLog, colour: bool, expected: str) -> None
     os.close(reader)
 
 
+def test_a_quiet_starter_hears_of_trouble_only(daemon_log: DaemonLog) -> None:
+    reader, writer = os.pipe()
+    umbilical = Umbilical(writer, quiet=True)
+    daemon_log.add_umbilical(umbilical)
+    log(0, NOTICE, "Listening")
+    log(0, logging.WARNING, "odd")
+    umbilical.ready()
+    assert os.read(reader, 1000).decode().endswith(" WARNING odd\n\0")
+    os.close(reader)
+
+
 def test_a_missing_reader_loses_lines_and_nothing_else(daemon_log: DaemonLog, tmp_path: Path) -> None:
     reader, writer = os.pipe()
     umbilical = Umbilical(writer)
