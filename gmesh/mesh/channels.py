@@ -298,6 +298,12 @@ class DataChannels:
         if peer.path.wants_help and peer.path.last_wanted == now:
             peer.channel.help_wanted(now)
         self._schedule(peer, now)
+        hop = peer.node.next_hop
+        if peer.path.doubtful and hop is not None and hop is not peer.node and hop.name in self._peers:
+            # Often both go the same way, and one after the other would take too long to find dead.
+            relay = self._peers[hop.name]
+            actions = [*actions, *relay.path.examine(now)]
+            self._schedule(relay, now)
         return actions
 
     def _schedule(self, peer: _Peer, now: float) -> None:

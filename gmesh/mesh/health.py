@@ -171,6 +171,10 @@ class Health:
         self._asked_at = now
         self._asked += 1
 
+    def expect_use(self, now: float) -> None:
+        """Data is about to come: be as impatient as if it had."""
+        self._last_sent = now
+
     def proved(self, now: float) -> None:
         """A question was answered."""
         self.proved_at = now

@@ -240,6 +240,21 @@ class UdpPath:
             self._next_round = now
         return self._publish()
 
+    @property
+    def doubtful(self) -> bool:
+        """Whether the path is in use and a question about it is unanswered."""
+        return self.state is State.CONFIRMED and self._health.doubtful
+
+    def examine(self, now: float) -> list[Action]:
+        """Another path is in doubt, and its traffic would come this way: find out now whether this one lives."""
+        if self.state is not State.CONFIRMED or not self.has_key or self._health.doubtful:
+            return []
+        if now - self._health.proved_at < self._timing.quiet_question:
+            return []
+        self._health.expect_use(now)
+        self._next_poll = min(self._next_poll, now + 0.1)
+        return self._question_path(now)
+
     def retry(self, now: float) -> list[Action]:
         """The network may have changed: look at once."""
         if self.state in (State.OFF, State.WAITING) or not self.has_key:

@@ -215,6 +215,22 @@ def test_a_search_that_failed_begins_anew_with_new_traffic() -> None:
     assert alice.world.run(3.0, lambda: alice.confirmed("carol") and carol.confirmed("alice"))
 
 
+def test_requirement_13_the_relay_by_udp_is_not_tried_after_the_direct_path_but_with_it() -> None:
+    alice, bob, carol = line_of_three(nat=False)
+    alice.stream("carol")
+    carol.stream("alice")
+    world = alice.world
+    assert world.run(2.0, lambda: alice.confirmed("carol") and carol.confirmed("alice"))
+    world.run(30.05)
+    for daemon in (alice, bob, carol):
+        daemon.host.down = True
+    for end, peer in ((alice, "carol"), (carol, "alice")):
+        assert world.run(1.0, lambda e=end, p=peer: not e.paths[p].udp and not e.paths["bob"].udp)
+    for daemon in (alice, bob, carol):
+        daemon.host.down = False
+    assert world.run(1.0, lambda: alice.paths["carol"].udp and carol.paths["alice"].udp)
+
+
 def test_requirement_24_a_restarted_node_is_talked_to_with_its_new_key() -> None:
     alice, bob, carol = line_of_three(nat=False)
     alice.stream("carol")
