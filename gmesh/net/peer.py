@@ -12,7 +12,7 @@ import errno
 import os
 import random
 import socket as std_socket
-from collections.abc import Callable, Hashable, Iterable
+from collections.abc import Callable, Hashable
 from contextlib import AbstractContextManager
 from itertools import count
 from typing import Any, Literal, Protocol
@@ -28,14 +28,17 @@ from gmesh.proto.meta import LegacyMeta
 from gmesh.proto.meta_events import Active, Identified, MetaEvent, Verified
 from gmesh.values import Address
 
-READ_SIZE = 16384
-"""Small enough that parsing what one call returns takes the loop for a few milliseconds only."""
+READ_SIZE = 4096
+"""Small enough that what one call returns takes the loop for a few milliseconds only: a hundred requests or so."""
 
 WRITE_SIZE = 16384
 """At most so many plain bytes are encrypted before the socket has taken the ones before (contract 4)."""
 
 BATCH_SECONDS = 0.002
-"""After so much time with one connection's events the others get their turn (contract 9)."""
+"""A writer that has been busy for so long lets others have their turn (contract 9)."""
+
+SHORTEST_SLEEP = 1e-6
+"""Unlike a sleep of 0, which only lets callbacks run that are due already, this makes the loop poll its sockets."""
 
 META_SEGMENT = 1160
 """TCP_MAXSEG of meta connections: small enough to survive a path whose MTU shrinks without a word (requirement 14)."""
@@ -209,20 +212,28 @@ class PeerConnection:
     # Reader
 
     def _read(self) -> str:
+        # Waiting for the loop every time, as the socket of a busy peer is always ready to be read.
+        with contextlib.closing(gevent.get_hub().loop.io(self.sock.fileno(), 1)) as readable:
+            return self._read_when(readable)
+
+    def _read_when(self, readable: Any) -> str:
         while self._close_reason is None:
-            data = self._receive()
+            data = self._receive(readable)
             if data == b"":
                 return "connection closed by peer"
             if data is not None:
-                self._pass_on(self._parse(data))
+                for event in self._parse(data):
+                    if self._close_reason is None:
+                        self._handle(event)
                 self._wake.set()
             self._check_time()
         return self._close_reason
 
-    def _receive(self) -> bytes | None:
+    def _receive(self, readable: Any) -> bytes | None:
         """What the peer sent; None when it is time to look at the clock."""
         nap = min(max(self.meta.next_timeout() - self._clock(), 0.0), LONGEST_NAP)
         with gevent.Timeout(nap, False):
+            gevent.get_hub().wait(readable)
             return bytes(self.sock.recv(READ_SIZE))
         return None
 
@@ -233,18 +244,6 @@ class PeerConnection:
             if self._close_reason is not None:
                 return []
             return self.meta.receive(data, self._clock())
-
-    def _pass_on(self, events: Iterable[MetaEvent]) -> None:
-        """Hand events to the hub. Always yields at the end, as a busy peer's socket is always ready to be read."""
-        limit = self._clock() + BATCH_SECONDS
-        for event in events:
-            if self._close_reason is not None:
-                return
-            self._handle(event)
-            if self._clock() >= limit:
-                gevent.sleep(0)
-                limit = self._clock() + BATCH_SECONDS
-        gevent.sleep(0)
 
     def _check_time(self) -> None:
         now = self._clock()
@@ -266,14 +265,18 @@ class PeerConnection:
 
     def _write(self) -> None:
         try:
+            since = self._clock()
             while self._close_reason is None:
                 data = self._next_output()
                 if data:
                     self.sock.sendall(data)
-                    gevent.sleep(0)
+                    if self._clock() - since < BATCH_SECONDS:
+                        continue
+                    gevent.sleep(SHORTEST_SLEEP)
                 else:
                     self._wake.wait()
                     self._wake.clear()
+                since = self._clock()
         except OSError as error:
             self.close(reason_of(error))
         except PeerError as error:
