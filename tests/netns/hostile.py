@@ -1,26 +1,30 @@
-"""An attacker for the bad-input test: a stranger who knows nothing, or a member with a valid key and bad manners.
+"""Strangers for the bad-input test: they know the address, some names, and nothing else.
 
-usage: hostile.py stranger ADDRESS NAME     NAME is a node that the victim knows
-       hostile.py idle ADDRESS COUNT        holds COUNT connections open and silent until its input ends
-       hostile.py datagrams ADDRESS COUNT   garbage to the UDP port, 2000 a second
-       hostile.py member ADDRESS DIRECTORY VICTIM OTHER
+usage: hostile.py stranger ADDRESS NAME            every kind of nonsense by TCP, once; NAME is a node the victim knows
+       hostile.py idle ADDRESS COUNT               COUNT silent or dripping connections until standard input ends
+       hostile.py pester ADDRESS NAME OWN SECONDS  floods of connections, greetings and METAKEYs that take an RSA step
+       hostile.py datagrams ADDRESS SECONDS        garbage of every size to the UDP port, 2000 a second
+       hostile.py spoof SOURCE ADDRESS SECONDS     the same in SOURCE's name, with what it heard SOURCE send
 
-Every loop is bounded. Prints what it did, one line for each kind of attack; fails only if an attack could not be made.
+Every loop is bounded. Prints one line for each kind of attack; fails only if an attack could not be made.
 """
 
 from __future__ import annotations
 
+import contextlib
 import os
 import random
-import re
 import socket
+import struct
 import sys
+import threading
 import time
-from collections.abc import Iterable, Iterator
-from pathlib import Path
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 
 PORT = 655
 CIPHER, DIGEST = 427, 672
+DATAGRAMS_PER_SECOND = 2000
 RANDOM = random.Random(20)
 
 
@@ -28,206 +32,199 @@ def connect(address: str) -> socket.socket:
     return socket.create_connection((address, PORT), timeout=5)
 
 
-def offer(address: str, *pieces: bytes) -> None:
+def offer(address: str, pieces: Iterable[bytes]) -> None:
     """Connect, send each piece after whatever the victim said to the one before, and leave."""
-    with connect(address) as connection:
+    with contextlib.suppress(OSError), connect(address) as connection:
         for piece in pieces:
             connection.settimeout(0.3)
-            try:
+            connection.sendall(piece)
+            with contextlib.suppress(TimeoutError):
+                if not connection.recv(4096):
+                    return
+
+
+def refused(address: str, pieces: Iterable[bytes]) -> bool:
+    """Whether the victim is the one who ends the conversation, within some seconds."""
+    with connect(address) as connection:
+        connection.settimeout(8)
+        try:
+            for piece in pieces:
                 connection.sendall(piece)
-                connection.recv(4096)
-            except OSError:
-                return
+            while connection.recv(65536):
+                pass
+        except TimeoutError:
+            return False
+        except OSError:
+            return True
+        return True
 
 
-def stranger(address: str, name: str) -> None:
-    for _ in range(50):
-        offer(address, os.urandom(RANDOM.randrange(1, 4096)))
-    print("50 x random bytes")
-    for _ in range(10):
-        offer(address, b"0 " + b"a" * 100_000)
-    print("10 x a line of 100 kB")
+def hex_of(size: int) -> bytes:
+    """As many bytes as a number below a modulus of that size has, in hex."""
+    return (b"\0" + os.urandom(size - 1)).hex().upper().encode()
+
+
+def conversations(name: str) -> Iterator[tuple[str, list[list[bytes]]]]:
+    yield "random bytes", [[os.urandom(RANDOM.randrange(1, 4096))] for _ in range(50)]
+    yield "a line of 100 kB", [[b"0 " + b"a" * 100_000] for _ in range(10)]
+    yield "a line of 100 kB with an end", [[b"0 " + b"a" * 100_000 + b"\n"] for _ in range(10)]
+    identify = b"0 " + name.encode() + b" 17\n"
     lines = [
         b"\n", b"0\n", b"0 \n", b"0 ../../etc/passwd 17\n", b"0 " + name.encode() + b" 99\n", b"0 nobody 17\n",
         b"0 " + name.encode() + b" 17.7\n", b"0 ^" + b"F" * 64 + b" 0\n", b"0 ?invited 17.7\n", b"4 655 0 c\n",
-        b"99 x\n", b"-1\n", b"12 1 a b 10.0.0.1 655 0 1\n", b"\xff\xfe\x00\n", b"8\n" * 1000,
+        b"99 x\n", b"-1\n", b"12 1 a b 10.0.0.1 655 0 1\n", b"\xff\xfe\x00\n", b"8\n" * 1000, b"0 B 17\n",
+        b"1 427 672 0 0 00\n", b"2 00\n", b"3 00\n", b"0 a" + b" " * 1500 + b"17\n", b"GET / HTTP/1.1\r\n\r\n",
     ]  # fmt: skip
-    for line in lines:
-        offer(address, line)
-    print(f"{len(lines)} x a bad first line")
-    identify = b"0 " + name.encode() + b" 17\n"
-    keys = [
-        b"", b"zz", b"00", b"F" * 512, os.urandom(256).hex().upper().encode(), b"0" * 512, b"1" * 2100, b"-" * 512,
-    ]  # fmt: skip
-    for key in keys:
-        for numbers in (b"427 672 0 0 ", b"0 0 0 0 ", b"999999 -5 99 99 ", b"427 672 4 12 "):
-            offer(address, identify, b"1 " + numbers + key + b"\n")
-    print(f"{4 * len(keys)} x a bogus METAKEY")
-    metakey = b"1 %d %d 0 0 %s\n" % (CIPHER, DIGEST, b"0" + os.urandom(256).hex().upper().encode()[1:])
-    for challenge in (b"2 " + b"00" * 256 + b"\n", b"2 xyz\n", os.urandom(600), b"3 " + b"00" * 32 + b"\n"):
-        offer(address, identify, metakey, challenge)
-    print("4 x a bogus challenge")
+    yield "a bad first line", [[line] for line in lines]
+    keys = [b"", b"zz", b"00", b"F" * 512, hex_of(256), b"0" * 512, b"1" * 2100, b"-" * 512]
+    numbers = (b"427 672 0 0 ", b"0 0 0 0 ", b"999999 -5 99 99 ", b"427 672 4 12 ")
+    yield "a bogus METAKEY", [[identify, b"1 " + first + key + b"\n"] for key in keys for first in numbers]
+    metakey = b"1 %d %d 0 0 %s\n" % (CIPHER, DIGEST, hex_of(256))
+    endings = (b"2 " + b"00" * 256 + b"\n", b"2 xyz\n", os.urandom(600), b"3 " + b"00" * 32 + b"\n", b"4 655 0 c\n")
+    yield "a bogus challenge", [[identify, metakey, ending] for ending in endings]
+    yield "replies in wrong order", [[identify, ending] for ending in (*endings, identify, metakey * 2)]
+    yield "everything at once", [[identify + metakey + os.urandom(60_000)] for _ in range(3)]
+
+
+def stranger(address: str, name: str) -> None:
+    with ThreadPoolExecutor(16) as pool:
+        for title, attempts in conversations(name):
+            list(pool.map(lambda pieces: offer(address, pieces), attempts))
+            print(f"{len(attempts)} x {title}", flush=True)
+        endless = [[b"0 " + b"a" * 50_000], [b"99\n"], [b"0 " + name.encode() + b" 17\n1 0 0 0 0 00\n"], [b"0 ^x 0\n"]]
+        if not all(pool.map(lambda pieces: refused(address, pieces), endless)):
+            raise SystemExit("a stranger who broke the protocol was not shown out")
+    print("all were shown out", flush=True)
 
 
 def idle(address: str, count: int) -> None:
-    held = [connect(address) for _ in range(count // 2)]
-    for number in range(count - len(held)):
-        connection = connect(address)
-        connection.sendall(b"0 A"[: number % 4])
-        held.append(connection)
+    """Half of them say nothing, the others begin a greeting and drip the rest of it, a byte a second."""
+    held = [connect(address) for _ in range(count)]
+    over = threading.Event()
+
+    def drip() -> None:
+        for byte in b"0 A" + b" " * 2000:
+            for connection in held[::2]:
+                with contextlib.suppress(OSError):
+                    connection.send(bytes([byte]))
+            if over.wait(1.0):
+                return
+
+    dripping = threading.Thread(target=drip)
+    dripping.start()
     print(f"{len(held)} connections held", flush=True)
     sys.stdin.read()
+    over.set()
+    dripping.join()
 
 
-def datagrams(address: str, count: int) -> None:
+def pester(address: str, name: str, own: str, seconds: float) -> None:
+    def metakey() -> None:
+        offer(address, [f"0 {name} 17\n1 {CIPHER} {DIGEST} 0 0 ".encode() + hex_of(256) + b"\n"])
+
+    def come_and_go() -> None:
+        with contextlib.suppress(OSError), connect(address):
+            pass
+
+    def greet() -> None:
+        offer(address, [f"0 {RANDOM.choice((name, own, 'nobody'))} 17\n".encode()])
+
+    def burst() -> None:
+        with contextlib.suppress(OSError), connect(address) as connection:
+            connection.sendall(b"0 " + b"x" * 500_000)
+
+    kinds: list[Callable[[], None]] = [metakey, metakey, come_and_go, greet, burst]
+    counts = dict.fromkeys((kind.__name__ for kind in kinds), 0)
+    end = time.monotonic() + seconds
+
+    def work(kind: Callable[[], None]) -> None:
+        while time.monotonic() < end:
+            kind()
+            counts[kind.__name__] += 1
+            if kind is come_and_go:
+                time.sleep(0.01)
+
+    with ThreadPoolExecutor(2 * len(kinds)) as pool:
+        list(pool.map(work, [*kinds, *kinds]))
+    print(f"in {seconds:g} s:", ", ".join(f"{count} x {kind}" for kind, count in counts.items()), flush=True)
+
+
+def paced(seconds: float) -> Iterator[int]:
+    """Numbers at the pace of the flood until the time is over."""
     start = time.monotonic()
+    number = 0
+    while (gone := time.monotonic() - start) < seconds:
+        yield number
+        number += 1
+        if (ahead := number / DATAGRAMS_PER_SECOND - gone) > 0:
+            time.sleep(ahead)
+
+
+def datagrams(address: str, seconds: float) -> None:
+    sizes = (0, 1, 4, 12, 24, 60, 100, 500, 1400)
+    count = 0
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sender:
-        for number in range(count):
-            sender.sendto(os.urandom(RANDOM.choice((0, 1, 4, 12, 24, 60, 100, 500, 1400))), (address, PORT))
-            if (ahead := number / 2000 - (time.monotonic() - start)) > 0:
-                time.sleep(ahead)
-    print(f"{count} garbage datagrams in {time.monotonic() - start:.1f} s")
+        for count in paced(seconds):
+            size = 65_000 if count % 200 == 0 else RANDOM.choice(sizes)
+            with contextlib.suppress(OSError):
+                sender.sendto(os.urandom(size), (address, PORT))
+    print(f"{count} garbage datagrams in {seconds:g} s", flush=True)
 
 
-def member(address: str, directory: Path, victim: str, other: str) -> None:
-    for title, lines in attacks(directory.name, victim, other):
-        sent, refusal = speak(address, directory, victim, lines)
-        print(f"{title}: {sent} lines taken{', then the connection was closed' if refusal else ''}", flush=True)
+def spoof(source: str, address: str, seconds: float) -> None:
+    heard = overhear(source, address, 40)
+    count = 0
+    with socket.socket(socket.AF_INET, socket.SOCK_RAW, socket.IPPROTO_RAW) as sender:
+        for count in paced(seconds):
+            payload = RANDOM.choice(heard)
+            if count % 3 == 1:
+                payload = os.urandom(len(payload))
+            elif count % 3 == 2:
+                place = RANDOM.randrange(len(payload))
+                payload = payload[:place] + bytes([payload[place] ^ 1 << RANDOM.randrange(8)]) + payload[place + 1 :]
+            sender.sendto(packet(source, address, payload), (address, 0))
+    print(f"{count} datagrams in the name of {source} in {seconds:g} s, from {len(heard)} real ones", flush=True)
 
 
-def attacks(me: str, victim: str, other: str) -> Iterator[tuple[str, list[str]]]:
-    def nonce() -> str:
-        return f"{RANDOM.getrandbits(31):x}"
-
-    weights = (-1, -(2**31), 2**31 - 1, 0, 2**40, -5)
-    yield "edges with absurd weights", [f"12 {nonce()} {me} made{n} 10.9.9.9 655 c {w}" for n, w in enumerate(weights)]
-    yield (
-        "edges with absurd addresses",
-        [
-            f"12 {nonce()} {me} odd{n} {text} c 1"
-            for n, text in enumerate(
-                ("x y", "256.1.1.1 99999", "::: 0", "255.255.255.255 655", "127.0.0.1 655", "% -1")
-            )
-        ],
-    )
-    yield (
-        "edges of others",
-        [
-            line
-            for _ in range(50)
-            for line in (
-                f"12 {nonce()} {victim} {me} 10.9.9.9 1 f 1",
-                f"12 {nonce()} {other} {me} 10.9.9.9 1 f 1",
-                f"12 {nonce()} {victim} {victim} 10.9.9.9 1 f 1",
-                f"13 {nonce()} {victim} nobody",
-            )
-        ],
-    )
-    yield (
-        "invented nodes",
-        [
-            line
-            for n in range(4000)
-            for line in (f"12 {nonce()} {me} inv{n} 10.9.9.9 655 c 1", f"12 {nonce()} inv{n} {me} 10.9.9.9 655 c 1")
-        ],
-    )
-    yield (
-        "a giant subnet list",
-        [f"10 {nonce()} {me} 172.16.{n >> 8 & 255}.{n & 255}" for n in range(20_000)],
-    )
-    yield (
-        "subnets that are none",
-        [
-            f"10 {nonce()} {me} {text}"
-            for text in ("10.0.0.0/99", "fd00::/-1", "1.2.3", "02:00:00:00:00:zz", "0.0.0.0/0#99999999999", "/", "#")
-        ],
-    )
-    yield "an invented owner that asks for a key", [
-        f"10 {nonce()} ghost 10.77.0.0/24", f"15 ghost {victim}", f"15 ghost {other}",
-    ]  # fmt: skip
-    yield "impossible key requests", [
-        f"15 {me} {other}", f"15 {me} {other} 0", f"15 {me} {other} x", f"16 {me} {other} ZZ 427 672 4 0",
-        f"16 {me} {other} 00 427 672 4 0", f"16 {me} {other} {'00' * 900} 427 672 400 99",
-        f"16 {me} {victim} 00 1 2 3 4",
-        f"16 {other} {victim} {'00' * 48} 427 672 -4 0", f"14 {nonce()} ghost", f"16 {me} {other}", "15", "16 x",
-    ]  # fmt: skip
-    for line in ("4 655 0 c", "1 427 672 0 0 00", "3 00", "17 60000", "17 -1", "99", "12", "junk"):
-        yield f"out of place: {line[:12]}", [line]
-    yield "the same line again and again", [f"14 1 {me}"] * 20_000
+def overhear(source: str, address: str, count: int) -> list[bytes]:
+    """Payloads of real datagrams from ``source`` to ``address`` that pass here."""
+    heard: list[bytes] = []
+    deadline = time.monotonic() + 15
+    with socket.socket(socket.AF_PACKET, socket.SOCK_DGRAM, socket.htons(0x0800)) as listener:
+        listener.settimeout(1)
+        while len(heard) < count:
+            if time.monotonic() > deadline:
+                raise SystemExit(f"heard only {len(heard)} datagrams of {source}")
+            with contextlib.suppress(TimeoutError):
+                data = listener.recv(4096)
+                ends = socket.inet_ntoa(data[12:16]), socket.inet_ntoa(data[16:20])
+                length = int.from_bytes(data[24:26], "big") - 8
+                if data[9] == socket.IPPROTO_UDP and ends == (source, address) and length > 0:
+                    heard.append(data[28 : 28 + length])
+    return heard
 
 
-def speak(address: str, directory: Path, victim: str, lines: Iterable[str]) -> tuple[int, bool]:
-    """Handshake as the member in ``directory`` and say the lines; how many went out, and whether we were thrown out."""
-    from gmesh.crypto.rsa import RsaPrivateKey, RsaPublicKey
-    from gmesh.errors import PeerError
-    from gmesh.proto.meta import LegacyMeta, PeerCredentials
-    from gmesh.proto.meta_events import Verified
-
-    public = RsaPublicKey.from_pem((directory / "hosts" / victim).read_text())
-    private = RsaPrivateKey.from_pem((directory / "rsa_key.priv").read_text())
-    sent = 0
-    with connect(address) as connection:
-        meta = LegacyMeta(
-            outgoing=True,
-            my_name=directory.name,
-            private_key=private,
-            expected_name=victim,
-            credentials=lambda name: PeerCredentials(public, 0xC),
-            entropy=os.urandom,
-            now=time.monotonic(),
-            ping_interval=60,
-            ping_timeout=5,
-            port=str(PORT),
-        )
-
-        def exchange(wait: float) -> None:
-            connection.sendall(meta.data_to_send())
-            connection.settimeout(wait)
-            try:
-                data = connection.recv(65536)
-            except TimeoutError:
-                return
-            if not data:
-                raise ConnectionResetError
-            now = time.monotonic()
-            if any(isinstance(event, Verified) for event in meta.receive(data, now)):
-                meta.proceed(now)
-            connection.sendall(meta.data_to_send())
-
-        try:
-            deadline = time.monotonic() + 5
-            while not meta.active:
-                exchange(0.2)
-                if time.monotonic() > deadline:
-                    raise SystemExit("the member was not admitted")
-            for line in lines:
-                meta.send(line.encode() + b"\n")
-                sent += 1
-                if sent % 200 == 0:
-                    exchange(0.001)
-            for _ in range(5):
-                exchange(0.1)
-        except (OSError, PeerError):
-            if not meta.active:
-                raise
-            return sent, True
-    return sent, False
+def packet(source: str, address: str, payload: bytes) -> bytes:
+    """An IPv4 packet with a UDP datagram between the usual ports; the kernel fills in the header's checksum."""
+    udp = struct.pack("!HHHH", PORT, PORT, 8 + len(payload), 0) + payload
+    ends = socket.inet_aton(source) + socket.inet_aton(address)
+    return struct.pack("!BBHHHBBH", 0x45, 0, 20 + len(udp), 0, 0, 64, socket.IPPROTO_UDP, 0) + ends + udp
 
 
 def main() -> None:
-    role, address, *rest = sys.argv[1:]
-    if role == "stranger":
-        stranger(address, rest[0])
-    elif role == "idle":
-        idle(address, int(rest[0]))
-    elif role == "datagrams":
-        datagrams(address, int(rest[0]))
-    elif role == "member":
-        directory = Path(rest[0])
-        assert re.fullmatch(r"[A-Za-z0-9_]+", directory.name)
-        member(address, directory, *rest[1:])
-    else:
-        raise SystemExit(__doc__)
+    match sys.argv[1:]:
+        case ["stranger", address, name]:
+            stranger(address, name)
+        case ["idle", address, count]:
+            idle(address, int(count))
+        case ["pester", address, name, own, seconds]:
+            pester(address, name, own, float(seconds))
+        case ["datagrams", address, seconds]:
+            datagrams(address, float(seconds))
+        case ["spoof", source, address, seconds]:
+            spoof(source, address, float(seconds))
+        case _:
+            raise SystemExit(__doc__)
 
 
 if __name__ == "__main__":

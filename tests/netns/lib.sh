@@ -57,7 +57,7 @@ lab_end() {
     for space in "${LAB_SPACES[@]}"; do ip netns del "$space" 2>/dev/null || true; done
     if [[ $LAB_FAILED == yes && -n ${GMESH_KEEP_DIR:-} ]]; then
         mkdir -p "$GMESH_KEEP_DIR"
-        cp -r "$LAB_WORK" "$GMESH_KEEP_DIR/$TEST_NAME-${KINDS[*]// /-}-$$" 2>/dev/null || true
+        cp -r "$LAB_WORK" "$GMESH_KEEP_DIR/$TEST_NAME-$(IFS=- && echo "${KINDS[*]}")-$$" 2>/dev/null || true
     fi
     rm -rf "$LAB_WORK"
     exit "$status"
