@@ -134,6 +134,7 @@ class Daemon:
         self._end = gevent.event.Event()
         self._supervisor = Supervisor(self._fatal)
         self._undo = contextlib.ExitStack()
+        self._very_last = contextlib.ExitStack()
 
     def choose_log(self, umbilical: detach.Umbilical | None) -> None:
         """From standard error to where the log belongs; the starter hears of everything until the daemon is ready."""
@@ -154,7 +155,7 @@ class Daemon:
     def start(self) -> None:
         """Everything in order (daemon-cli 2). Raises GmeshError or OSError; `stop` undoes what was done."""
         undo, server, options = self._undo, self._server, self._options
-        undo.callback(self._pid_file.remove)
+        self._very_last.callback(self._pid_file.remove)
         with contextlib.suppress(OSError):
             os.chdir(server.directory.base)
         log(0, NOTICE, f"gmeshd {__version__} starting, debug level {self._log.debug}")
@@ -361,7 +362,7 @@ class Daemon:
             control.remove_socket()
 
         janitor = privileges.Janitor(clean_up)
-        self._undo.callback(janitor.close)
+        self._very_last.callback(janitor.close)
         privileges.drop(user, str(server.directory.base) if options.chroot else None)
 
     def _listen(self, pairs: list[SocketPair]) -> None:
@@ -430,7 +431,11 @@ class Daemon:
     def stop(self) -> None:
         """Undo the start in the opposite order; one step that fails does not keep the others from happening."""
         log(0, NOTICE, "Terminating")
-        self._undo.close()
+        for steps in (self._undo, self._very_last):
+            try:
+                steps.close()
+            except Exception as error:
+                log(0, logging.ERROR, f"Internal error while stopping: {error}", exception=error)
 
 
 def _dump(lines: Any) -> None:
