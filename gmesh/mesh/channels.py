@@ -124,10 +124,14 @@ class DataChannels:
     # The graph
 
     def node_up(self, node: Node, now: float) -> list[Action]:
-        """``node`` became reachable."""
+        """``node`` became reachable. A neighbour's channel begins at once, others when packets or keys ask for it:
+        most nodes of a large mesh never talk to each other, and names are easily made up (requirement 12)."""
         if node is self._registry.me:
             return []
-        actions = self.node_down(node, now) if node.name in self._peers else []
+        actions = self.node_down(node, now)
+        return actions if node.connection is None else [*actions, *self._begin(node, now)[1]]
+
+    def _begin(self, node: Node, now: float) -> tuple[_Peer, list[Action]]:
         path = UdpPath(
             node.name,
             self._settings.name,
@@ -139,12 +143,22 @@ class DataChannels:
         )
         peer = _Peer(node, LegacyChannel(node, self._registry, self._settings, self._entropy, path), path)
         self._peers[node.name] = peer
-        actions += path.offer(node.path_address, Source.EDGE, now)
+        actions = path.offer(node.path_address, Source.EDGE, now)
         actions += self._offer_addresses(peer, now)
         actions += self._set_policy(peer, now)
         actions += peer.channel.node_up(now)
         self._schedule(peer, now)
-        return actions
+        return peer, actions
+
+    def _find(self, name: str, now: float) -> tuple[_Peer | None, list[Action]]:
+        """The channel to a reachable node, begun if it was not yet; None for ourselves and nodes out of reach."""
+        peer = self._peers.get(name)
+        if peer is not None:
+            return peer, []
+        node = self._registry.node(name)
+        if node is None or node is self._registry.me or not node.reachable:
+            return None, []
+        return self._begin(node, now)
 
     def node_down(self, node: Node, now: float) -> list[Action]:
         """``node`` became unreachable: everything of its channel is forgotten."""
@@ -166,16 +180,17 @@ class DataChannels:
     def connection_active(self, node: Node, first: bool, now: float) -> list[Action]:
         """A neighbour's connection became active; ``first`` in the life of this daemon: third nodes may still hold
         keys that our predecessor made (requirement 24)."""
-        return self._announce_key_change() if first else []
+        actions = self._find(node.name, now)[1]
+        return [*actions, *self._announce_key_change()] if first else actions
 
     def req_key(self, connection: int, request: ReqKey, line: str, now: float) -> list[Action]:
         """REQ_KEY arrived over ``connection``: answer it, or pass it on byte for byte (data-legacy 3.1)."""
         if request.target != self._registry.me.name:
             return self._relay(connection, request.source, request.target, line)
-        peer = self._peers.get(request.source)
+        peer, actions = self._find(request.source, now)
         if peer is None:
             return [_ignored("REQ_KEY", request.source)]
-        return self._done(peer, peer.channel.request_received(request, now), now)
+        return self._done(peer, [*actions, *peer.channel.request_received(request, now)], now)
 
     def ans_key(self, connection: int, request: AnsKey, line: str, now: float) -> list[Action]:
         """ANS_KEY arrived over ``connection``: use it, or pass it on with the creator's address (data-legacy 3.3)."""
@@ -183,10 +198,10 @@ class DataChannels:
             if request.address is None:
                 line += self._reflexive_address(request.source, request.target)
             return self._relay(connection, request.source, request.target, line)
-        peer = self._peers.get(request.source)
+        peer, actions = self._find(request.source, now)
         if peer is None:
             return [_ignored("ANS_KEY", request.source)]
-        actions = self._offer_addresses(peer, now)
+        actions += self._offer_addresses(peer, now)
         return self._done(peer, [*actions, *peer.channel.answer_received(request, now)], now)
 
     def key_changed(self, node: Node, now: float) -> list[Action]:
@@ -197,22 +212,22 @@ class DataChannels:
     # The data plane
 
     def data_event(self, event: DataEvent, now: float) -> list[Action]:
-        peer = self._peers.get(event.node)
+        peer, actions = self._find(event.node, now)
         if peer is None:
             return []
         match event:
             case KeyNeeded():
-                actions = peer.channel.key_needed(now)
+                actions += peer.channel.key_needed(now)
             case ProbeReceived():
                 # A peer that probes has our key; without its own we could not even answer.
-                actions = [] if peer.channel.valid_key else peer.channel.key_needed(now)
+                actions += [] if peer.channel.valid_key else peer.channel.key_needed(now)
                 actions += peer.path.probe_received(event.frame, event.address, now)
             case AddressSeen():
-                actions = peer.path.address_seen(event.address, now)
+                actions += peer.path.address_seen(event.address, now)
             case TooBig():
-                actions = peer.path.too_big(event.size, now)
+                actions += peer.path.too_big(event.size, now)
             case ReceiveKeyWorn():
-                actions = peer.channel.worn(now)
+                actions += peer.channel.worn(now)
         return self._done(peer, actions, now)
 
     # Time and settings

@@ -31,6 +31,9 @@ from gmesh.values import Address
 READ_SIZE = 4096
 """Small enough that what one call returns takes the loop for a few milliseconds only: a hundred requests or so."""
 
+STRANGER_READ_SIZE = 2176
+"""More than the longest line of a handshake is not read before it is a stranger's turn: hundreds of them may wait."""
+
 WRITE_SIZE = 16384
 """At most so many plain bytes are encrypted before the socket has taken the ones before (contract 4)."""
 
@@ -234,7 +237,7 @@ class PeerConnection:
         nap = min(max(self.meta.next_timeout() - self._clock(), 0.0), LONGEST_NAP)
         with gevent.Timeout(nap, False):
             gevent.get_hub().wait(readable)
-            return bytes(self.sock.recv(READ_SIZE))
+            return bytes(self.sock.recv(READ_SIZE if self.gate is None else STRANGER_READ_SIZE))
         return None
 
     def _parse(self, data: bytes) -> list[MetaEvent]:
