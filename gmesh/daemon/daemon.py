@@ -425,7 +425,7 @@ class Daemon:
     # Stop
 
     def _leave_mesh(self) -> None:
-        self.outgoing.keep(())
+        self.outgoing.keep((), "stopping")
         self.hub.perform(self.hub.mesh.stop(self._clock()))
 
     def stop(self) -> None:

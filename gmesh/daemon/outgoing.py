@@ -59,14 +59,16 @@ class Outgoing:
         self._clock = clock
         self._dialers: dict[str, tuple[Dialer, gevent.Greenlet]] = {}
 
-    def keep(self, names: Iterable[str]) -> tuple[list[str], list[str]]:
+    def keep(
+        self, names: Iterable[str], reason: str = "it is no longer in the configuration"
+    ) -> tuple[list[str], list[str]]:
         """Have a dialer for each of these nodes and for no others; returns the names added and removed."""
         wanted = list(dict.fromkeys(names))
         added = [name for name in wanted if name not in self._dialers]
         removed = [name for name in self._dialers if name not in wanted]
         for name in removed:
             dialer, greenlet = self._dialers.pop(name)
-            dialer.hang_up("it is no longer in the configuration")
+            dialer.hang_up(reason)
             greenlet.kill(block=False)
         for name in added:
             self._add(name)

@@ -43,7 +43,7 @@ class DialerHost(RaceHost, Protocol):
 
 
 class Dialer:
-    """Keeps a connection to node ``name``. `run()` never returns; end it by killing its greenlet."""
+    """Keeps a connection to node ``name``. `run()` goes on until `hang_up`, or until its greenlet is killed."""
 
     def __init__(
         self,
@@ -60,6 +60,7 @@ class Dialer:
         self._clock = clock
         self._news = gevent.event.Event()
         self._nudged = False
+        self._over = False
         self._race = Race(name, host, self._news, connect_timeout)
         self._current: PeerConnection | None = None
 
@@ -74,14 +75,16 @@ class Dialer:
         self._news.set()
 
     def hang_up(self, reason: str) -> None:
-        """Close the connection that this dialer opened, if there is one."""
+        """Dial no more, and close the connection that this dialer opened, if there is one."""
+        self._over = True
+        self.nudge()
         if self._current is not None:
             self._current.close(reason)
 
     def run(self) -> None:
         self.backoff.restart(self._clock())
         try:
-            while True:
+            while not self._over:
                 self._nudged = False
                 began = self._clock()
                 if self._host.connected(self.name):
@@ -98,13 +101,13 @@ class Dialer:
             self._race.abandon()
 
     def _await_loss(self) -> None:
-        while self._host.connected(self.name):
+        while not self._over and self._host.connected(self.name):
             self._news.wait()
             self._news.clear()
 
     def _pause(self) -> None:
         """Wait until the next round is due; a connection that comes up late is served meanwhile."""
-        if self._host.connected(self.name):
+        if self._over or self._host.connected(self.name):
             return
         delay = self.backoff.delay(self._clock(), random.random())
         text = f"Trying to re-establish outgoing connection to {self.name} in {delay:.1f} seconds"
@@ -133,7 +136,7 @@ class Dialer:
                 self._host.log(1, f"Address of {self.name}: {error}", f"resolve {self.name} {host}")
                 continue
             for family, sockaddr in resolved:
-                if self._host.connected(self.name):
+                if self._over or self._host.connected(self.name):
                     return False
                 self._race.start(family, sockaddr)
                 if self._await_winner(STAGGER):
@@ -164,7 +167,7 @@ class Dialer:
         # The others would only be closed by the peer. If this one fails they are tried again.
         self._race.abandon()
         try:
-            if self._host.connected(self.name):
+            if self._over or self._host.connected(self.name):
                 return False
             self._current = self._host.connection(sock, address, self.name)
             self._current.run()

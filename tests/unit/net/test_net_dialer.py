@@ -277,12 +277,14 @@ def test_a_nudge_ends_a_long_wait(lab: Lab) -> None:
 def test_hang_up_closes_what_it_opened(lab: Lab) -> None:
     target = lab.target()
     lab.host.addresses = [("127.0.0.1", target.port)]
-    lab.dialer.hang_up("nothing there yet")
     lab.start()
     wait_for(lambda: lab.active)
     lab.dialer.hang_up("it is no longer in the configuration")
-    wait_for(lambda: lab.host.hub.ended)
+    assert lab.greenlet is not None
+    lab.greenlet.join(5)
+    assert lab.greenlet.dead
     assert lab.host.hub.reasons == ["it is no longer in the configuration"]
+    assert not lab.host.said("re-establish")
 
 
 def test_killing_a_dialer_leaves_nothing_open(lab: Lab, silent: str) -> None:
