@@ -55,6 +55,7 @@ def mesh_settings(server: Server, port: str) -> MeshSettings:
         algorithms=packet_algorithms(server),
         mtu_limit=min(server.get_int("PMTU") or MTU, MTU),
         peer_mtu_limits=peer_mtu_limits(server.directory),
+        mac_expire=float(server.get_int("MACExpire")) if server.get_str("Mode") == "switch" else None,
     )
 
 

@@ -5,7 +5,7 @@ Not here: policy. What a snapshot cannot answer is handed up once, as an event, 
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -54,6 +54,12 @@ class DataPlane(Protocol):
 
     def counters(self, node: str) -> FlowCounters | None:
         """Counters of a node's flow, or None where it never had one."""
+
+    def mac_ages(self) -> Mapping[bytes, float]:
+        """When each MAC address of the own device was last seen (loop's seconds); kept in switch mode only."""
+
+    def forget_mac(self, mac: bytes) -> None:
+        """Forget one of them, so that its next frame is told of as new."""
 
     def totals(self) -> dict[str, int]:
         """Counters of the whole plane by name: packets and bytes at the device, drops by reason."""

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import contextlib
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Literal, Protocol
 
 import gevent
@@ -22,6 +22,7 @@ from gmesh.dataplane.contract import FrameForPeer, Upcall
 from gmesh.dataplane.endpoints import endpoint_of
 from gmesh.dataplane.flows import FlowTable, ReceiveKey
 from gmesh.dataplane.local_address import local_address
+from gmesh.dataplane.macs import MacAges
 from gmesh.dataplane.receiver import Receiver
 from gmesh.dataplane.sender import Sender
 from gmesh.dataplane.sockets import UdpSockets
@@ -81,6 +82,7 @@ class SlowDataPlane:
         self._tally: Counter[str] = Counter()
         self._events: list[DataEvent | FrameForPeer] = []
         self._something_to_tell = gevent.event.Event()
+        self._macs = MacAges(self._events)
         self._flows = FlowTable()
         self._snapshot = RouteSnapshot(name=name, options=0)
         self._router = Router(self._snapshot, None, local_address)
@@ -111,6 +113,7 @@ class SlowDataPlane:
         self._router = Router(snapshot, self._router, local_address)
         self._snapshot = snapshot
         self._sender.set_routes(snapshot)
+        self._macs.learning = snapshot.settings.mode == "switch"
         gone = [flow for flow in self._flows if flow.name not in snapshot.nodes and flow.is_idle]
         for flow in gone:
             self._flows.remove(flow)
@@ -171,6 +174,13 @@ class SlowDataPlane:
         """The live object, which goes on counting."""
         flow = self._flows.by_name.get(node)
         return None if flow is None else flow.counters
+
+    def mac_ages(self) -> Mapping[bytes, float]:
+        """The live object, which goes on changing."""
+        return self._macs.last_seen
+
+    def forget_mac(self, mac: bytes) -> None:
+        self._macs.forget(mac)
 
     def totals(self) -> dict[str, int]:
         statistics = self._device.statistics
@@ -236,12 +246,15 @@ class SlowDataPlane:
 
     def _device_batch(self) -> None:
         read, route, clock, me = self._device.read, self._route, self._clock, self._name
+        learn = self._macs.seen if self._macs.learning else None
         now = clock()
         end = now + BATCH_SECONDS
         for count in range(1, BATCH_PACKETS + 1):
             frame = read()
             if frame is None:
                 return
+            if learn is not None:
+                learn(frame, now)
             route(frame, me, now)
             if count % _CLOCK_EVERY == 0:
                 now = clock()

@@ -107,6 +107,13 @@ class SendProbe:
 
 
 @dataclass(frozen=True, slots=True)
+class ForgetMac:
+    """A learned address (6 bytes) is ours no more: the next frame of the own device that bears it is news again."""
+
+    mac: bytes
+
+
+@dataclass(frozen=True, slots=True)
 class NodeUp:
     """``node`` became reachable: run host-up and hosts/NODE-up."""
 
@@ -164,6 +171,7 @@ Action = (
     | ForgetFlow
     | SetPath
     | SendProbe
+    | ForgetMac
     | NodeUp
     | NodeDown
     | SubnetUp

@@ -17,9 +17,9 @@ from gmesh.mesh.actions import Action, ForgetFlow, Log, SendLine
 from gmesh.mesh.candidates import Source
 from gmesh.mesh.events import (
     AddressSeen,
-    DataEvent,
     FlowReader,
     KeyNeeded,
+    NodeEvent,
     ProbeReceived,
     ReceiveKeyWorn,
     TooBig,
@@ -211,7 +211,7 @@ class DataChannels:
 
     # The data plane
 
-    def data_event(self, event: DataEvent, now: float) -> list[Action]:
+    def data_event(self, event: NodeEvent, now: float) -> list[Action]:
         peer, actions = self._find(event.node, now)
         if peer is None:
             return []

@@ -5,6 +5,7 @@ Not here: requests from peers, which are `proto.requests`.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -50,7 +51,17 @@ class ReceiveKeyWorn:
     node: str
 
 
-DataEvent = KeyNeeded | ProbeReceived | AddressSeen | TooBig | ReceiveKeyWorn
+@dataclass(frozen=True, slots=True)
+class MacSeen:
+    """In switch mode, a frame of the own device bears the source address ``mac`` (6 bytes), which was not known."""
+
+    mac: bytes
+
+
+NodeEvent = KeyNeeded | ProbeReceived | AddressSeen | TooBig | ReceiveKeyWorn
+"""What is about one node's data channel."""
+
+DataEvent = NodeEvent | MacSeen
 
 
 @dataclass(slots=True)
@@ -73,3 +84,6 @@ class FlowReader(Protocol):
     """The part of the data plane that the mesh's timers may read."""
 
     def counters(self, node: str) -> FlowCounters | None: ...
+
+    def mac_ages(self) -> Mapping[bytes, float]:
+        """When each address (6 bytes) of the own device that was told of was last seen; empty but in switch mode."""

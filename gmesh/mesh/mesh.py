@@ -26,9 +26,10 @@ from gmesh.mesh.changes import Changes, SubnetChange
 from gmesh.mesh.channels import DataChannels
 from gmesh.mesh.connections import Handshakes, move
 from gmesh.mesh.corrections import Corrections
-from gmesh.mesh.events import DataEvent, FlowReader
+from gmesh.mesh.events import DataEvent, FlowReader, MacSeen
 from gmesh.mesh.gossip import Gossip
 from gmesh.mesh.limits import TokenBucket
+from gmesh.mesh.macs import LearnedMacs
 from gmesh.mesh.registry import Bounds, Connection, ConnectionState, Node, Registry
 from gmesh.mesh.settings import MeshSettings
 from gmesh.proto.meta_events import Active
@@ -64,6 +65,9 @@ class Mesh:
         self._corrections = Corrections(now)
         self._handshakes = Handshakes(self.registry)
         self._gossip = Gossip(self.registry, settings, entropy, self._changes, self._corrections)
+        self._macs = LearnedMacs(
+            self.registry, settings, flows, add=self._gossip.add_subnet, drop=self._gossip.drop_subnet, now=now
+        )
         self.channels = DataChannels(self.registry, settings, entropy, flows, self._gossip.flood, now=now)
         self._now = now
         self._last_run = -math.inf
@@ -166,7 +170,9 @@ class Mesh:
             raise PeerError(f"{type(request).__name__} before the handshake was done")
         match request:
             case AddSubnet() | DelSubnet() | AddEdge() | DelEdge():
-                actions = self._gossip.handle(known, request, line)[1]
+                acted, actions = self._gossip.handle(known, request, line)
+                if acted and isinstance(request, AddSubnet):
+                    actions += self._macs.claimed(request.owner, request.subnet)
             case KeyChanged():
                 acted, actions = self._gossip.handle(known, request, line)
                 node = self.registry.node(request.node)
@@ -184,6 +190,8 @@ class Mesh:
 
     def data_event(self, event: DataEvent, now: float) -> list[Action]:
         self._begin(now)
+        if isinstance(event, MacSeen):
+            return self._macs.seen(event.mac, now)
         actions = self.settle(now)
         return actions + self.channels.data_event(event, now)
 
@@ -191,7 +199,12 @@ class Mesh:
 
     def next_timeout(self) -> float:
         """When `on_timeout` wants to be called next; in the past where that is as soon as possible."""
-        due = min(self._next_sweep, self._corrections.next_timeout(self._now), self.channels.next_timeout())
+        due = min(
+            self._next_sweep,
+            self._corrections.next_timeout(self._now),
+            self._macs.next_timeout(self._now),
+            self.channels.next_timeout(),
+        )
         return min(due, self._run_due()) if self._changes.any else due
 
     def on_timeout(self, now: float) -> list[Action]:
@@ -209,6 +222,8 @@ class Mesh:
                 )
                 actions.append(Log(logging.ERROR, 0, text))
         actions += self._gossip.corrections_due()
+        if now >= self._macs.next_timeout(now):
+            actions += self._macs.on_timeout(now)
         if now >= self.channels.next_timeout():
             actions += self.channels.on_timeout(now)
         return actions
@@ -227,7 +242,9 @@ class Mesh:
         for subnet in sorted(old.subnets - settings.subnets, key=Subnet.sort_key):
             actions += self._gossip.drop_subnet(self.registry.me, subnet)
         for subnet in sorted(settings.subnets - old.subnets, key=Subnet.sort_key):
-            actions += self._gossip.add_subnet(self.registry.me, subnet)
+            if subnet not in self.registry.me.subnets:
+                actions += self._gossip.add_subnet(self.registry.me, subnet)
+        actions += self._macs.set_settings(settings, now)
         if settings.options != old.options:
             self._changes.routes = True
         actions += self.channels.set_settings(settings, now)

@@ -32,6 +32,8 @@ class MeshSettings:
     algorithms: PacketAlgorithms = field(default_factory=PacketAlgorithms)
     mtu_limit: int = MTU
     peer_mtu_limits: Mapping[str, int] = field(default_factory=dict)
+    mac_expire: float | None = None
+    """How long a learned MAC address may be silent; None where none are learned."""
     max_nodes: int = 20_000
     max_edges: int = 100_000
     max_subnets: int = 100_000

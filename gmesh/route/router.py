@@ -10,10 +10,12 @@ from typing import Protocol
 
 from gmesh.errors import ConfigError
 from gmesh.route.forwarder import Forwarder, LocalAddress, MtuOf
+from gmesh.route.hub_mode import HubMode
 from gmesh.route.icmp import ErrorLimit
 from gmesh.route.router_mode import RouterMode
 from gmesh.route.snapshot import RouteSnapshot
 from gmesh.route.subnets import SubnetTable
+from gmesh.route.switch_mode import SwitchMode
 from gmesh.route.verdicts import Drop, ToDevice, ToNode, Verdict
 
 __all__ = ["Drop", "LocalAddress", "MtuOf", "Router", "ToDevice", "ToNode", "Verdict"]
@@ -25,7 +27,11 @@ class Mode(Protocol):
     def decide(self, frame: bytes, source: str, mtus: MtuOf, now: float) -> list[Verdict]: ...
 
 
-MODES: Mapping[str, Callable[[Forwarder, SubnetTable], Mode]] = {"router": RouterMode}
+MODES: Mapping[str, Callable[[Forwarder, SubnetTable], Mode]] = {
+    "router": RouterMode,
+    "switch": SwitchMode,
+    "hub": HubMode,
+}
 _FORWARDING = ("internal", "off", "kernel")
 _BROADCAST = ("mst", "yes", "direct", "no")
 

@@ -327,8 +327,7 @@ def test_remembered_destinations_do_not_pile_up() -> None:
 @pytest.mark.parametrize(
     ("setting", "value", "key"),
     [
-        ("mode", "switch", "Mode"),
-        ("mode", "hub", "Mode"),
+        ("mode", "bridge", "Mode"),
         ("forwarding", "x", "Forwarding"),
         ("broadcast", "", "Broadcast"),
     ],
