@@ -37,7 +37,7 @@ GREENLETS = {"device", "dataplane", "net", "daemon", "web"}
 EAGER_IN_CLI = {"errors", "values", "crypto", "proto", "config", "cli"}
 """What a command may import when it is loaded; anything else only inside the function that needs it."""
 
-LIGHT = {"gmesh.daemon.detach", "gmesh.daemon.options", "gmesh.daemon.pidfile"}
+LIGHT = {"gmesh.daemon.detach", "gmesh.daemon.options", "gmesh.daemon.pidfile", "gmesh.daemon.plain_os"}
 """What daemon and commands share. It loads nothing of the upper rooms itself, so commands may load it at once."""
 
 
