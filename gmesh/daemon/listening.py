@@ -67,7 +67,9 @@ def open_sockets(options: SocketOptions) -> list[SocketPair]:
 def _open_all(options: SocketOptions, pairs: list[SocketPair]) -> None:
     port = options.port
     for host, own_port in options.addresses or [("*", None)]:
-        for address in _resolve_any(host, own_port or port, options.family):
+        for found in _resolve_any(host, own_port or port, options.family):
+            # All sockets share the port that the system chose for the first (behaviours, Network).
+            address = found if own_port or found.port != "0" else Address(found.host, port)
             if len(pairs) == MAX_SOCKETS:
                 raise ConfigError(f"Too many listening sockets: at most {MAX_SOCKETS}")
             try:
@@ -77,8 +79,7 @@ def _open_all(options: SocketOptions, pairs: list[SocketPair]) -> None:
                 continue
             pairs.append(pair)
             log(1, NOTICE, f"Listening on {pair.address}")
-            if port == "0":
-                # All sockets share the port that the system chose for the first (behaviours, Network).
+            if port == "0" and not own_port:
                 port = pair.address.port
 
 

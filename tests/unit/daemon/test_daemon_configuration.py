@@ -1,0 +1,117 @@
+"""From files to what the rooms are given."""
+
+from __future__ import annotations
+
+import functools
+import socket as std_socket
+from pathlib import Path
+
+import pytest
+
+from gmesh.config.directory import Directory
+from gmesh.crypto.rsa import RsaPrivateKey
+from gmesh.daemon.configuration import (
+    credentials,
+    dial_candidates,
+    mesh_settings,
+    option_bits,
+    peer_mtu_limits,
+    route_settings,
+    socket_options,
+)
+from gmesh.errors import ConfigError, GmeshError, PeerError
+from gmesh.values import MTU, OPTION_CLAMP_MSS, OPTION_INDIRECT, OPTION_PMTU, OPTION_TCPONLY, Subnet
+
+
+@functools.cache
+def key() -> RsaPrivateKey:
+    return RsaPrivateKey.generate(1024)
+
+
+def directory(base: Path, tinc_conf: str = "", own: str = "", **hosts: str) -> Directory:
+    (base / "hosts").mkdir(exist_ok=True)
+    (base / "tinc.conf").write_text("Name = a\n" + tinc_conf)
+    (base / "hosts" / "a").write_text(own)
+    for name, text in hosts.items():
+        (base / "hosts" / name).write_text(text)
+    return Directory(base)
+
+
+def test_defaults(tmp_path: Path) -> None:
+    server = directory(tmp_path, own="Subnet = 10.0.0.1\n").server()
+    settings = mesh_settings(server, "1234")
+    assert (settings.name, settings.port, settings.subnets) == ("a", "1234", frozenset({Subnet.parse("10.0.0.1")}))
+    assert (settings.ping_interval, settings.ping_timeout, settings.key_expire) == (60, 5, 3600)
+    assert settings.options == OPTION_PMTU | OPTION_CLAMP_MSS
+    assert settings.mtu_limit == MTU
+    assert route_settings(server, tap=False).mode == "router"
+    found = socket_options(server)
+    assert (list(found.addresses), found.port, found.family) == ([], "655", std_socket.AF_UNSPEC)
+
+
+def test_sockets(tmp_path: Path) -> None:
+    text = "BindToAddress = 10.1.0.1\nBindToAddress = * 700\nListenAddress = fd00::1 701\nAddressFamily = ipv6\n"
+    found = socket_options(directory(tmp_path, text, "Port = 7000\n").server())
+    assert list(found.addresses) == [("10.1.0.1", None), ("*", "700"), ("fd00::1", "701")]
+    assert (found.port, found.family) == ("7000", std_socket.AF_INET6)
+
+
+@pytest.mark.parametrize(
+    ("text", "bits"),
+    [
+        ("", OPTION_PMTU | OPTION_CLAMP_MSS),
+        ("IndirectData = yes\n", OPTION_INDIRECT | OPTION_PMTU | OPTION_CLAMP_MSS),
+        ("ClampMSS = no\nPMTUDiscovery = no\n", 0),
+    ],
+)
+def test_own_bits(tmp_path: Path, text: str, bits: int) -> None:
+    assert option_bits(directory(tmp_path, text).server()) == bits
+
+
+def test_tcp_only_is_indirect_and_has_no_path_to_measure(tmp_path: Path) -> None:
+    where = directory(
+        tmp_path, "", b="TCPOnly = yes\n" + key().public.to_pem(), c="ClampMSS = no\n" + key().public.to_pem()
+    )
+    own = option_bits(where.server())
+    found = credentials(where, "b", own)
+    assert found.options & (OPTION_TCPONLY | OPTION_INDIRECT) == OPTION_TCPONLY | OPTION_INDIRECT
+    assert not found.options & OPTION_PMTU
+    assert found.public_key == key().public
+    assert not credentials(where, "c", own).options & OPTION_CLAMP_MSS
+
+
+def test_credentials_of_whom_we_cannot_know(tmp_path: Path) -> None:
+    where = directory(tmp_path, b="", c="-----BEGIN RSA PUBLIC KEY-----\nnonsense\n-----END RSA PUBLIC KEY-----\n")
+    for name in ("nobody", "../b", "b", "c"):
+        with pytest.raises(PeerError):
+            credentials(where, name, 0)
+
+
+def test_credentials_differ_when_anything_that_matters_does(tmp_path: Path) -> None:
+    pem = key().public.to_pem()
+    where = directory(tmp_path, b=pem)
+    before = credentials(where, "b", 12)
+    directory(tmp_path, b="Subnet = 10.0.0.9\nAddress = 10.1.1.1\n# a comment\n" + pem)
+    assert credentials(where, "b", 12) == before
+    for line in ("IndirectData = yes", "TCPOnly = yes", "ClampMSS = no", "Weight = 7"):
+        directory(tmp_path, b=f"{line}\n{pem}")
+        assert credentials(where, "b", 12) != before, line
+    directory(tmp_path, b=RsaPrivateKey.generate(1024).public.to_pem())
+    assert credentials(where, "b", 12) != before
+
+
+def test_candidates_are_in_file_order_with_their_ports(tmp_path: Path) -> None:
+    where = directory(tmp_path, b="Address = one.example\nPort = 700\nAddress = fd00::1 701\n")
+    assert dial_candidates(where, "b") == [("one.example", "700"), ("fd00::1", "701")]
+    with pytest.raises(GmeshError, match="no host file"):
+        dial_candidates(where, "c")
+
+
+def test_limits_of_peers(tmp_path: Path) -> None:
+    assert peer_mtu_limits(directory(tmp_path, b="PMTU = 1300\n", c="")) == {"b": 1300}
+
+
+@pytest.mark.parametrize("line", ["Cipher = rot13", "Digest = crc32"])
+def test_algorithms_that_do_not_exist(tmp_path: Path, line: str) -> None:
+    with pytest.raises(ConfigError, match="Unrecognized"):
+        mesh_settings(directory(tmp_path, line + "\n").server(), "655")
