@@ -26,6 +26,10 @@ def shown(text: str) -> str:
     return cut if len(text) <= MAX_SHOWN and len(cut) <= 2 * MAX_SHOWN else f"{cut[:MAX_SHOWN]}..."
 
 
+MOST_ERRORS = 20
+"""More are not shown: a file that is no text at all has thousands."""
+
+
 class Level(IntEnum):
     """How loud a notice is; the numbers are those of the logging module (NOTICE between INFO and WARNING)."""
 
@@ -62,7 +66,10 @@ class ConfigErrors(ConfigError):
         self.errors = tuple(errors)
 
     def __str__(self) -> str:
-        return "\n".join(str(error) for error in self.errors)
+        lines = [str(error) for error in self.errors[:MOST_ERRORS]]
+        if len(self.errors) > MOST_ERRORS:
+            lines.append(f"{len(self.errors) - MOST_ERRORS} more errors were left out")
+        return "\n".join(lines)
 
 
 def raise_all(errors: Sequence[ConfigError]) -> None:

@@ -47,6 +47,8 @@ class Gossip:
         self._changes = changes
         self._corrections = corrections
         self._swept_at = 0.0
+        self.full = False
+        """Something was refused for want of room since whoever reads this reset it."""
 
     # What we say
 
@@ -141,7 +143,7 @@ class Gossip:
             if not (
                 self._room_for_nodes(missing, first_hand) and registry.room_for_edge(source, first_hand=first_hand)
             ):
-                return False, [_full(connection)]
+                return False, self._refuse(connection)
         source = registry.ensure_node(request.source, self.now)
         local = request.local if request.local is not None or known is None else known.local
         registry.put_edge(
@@ -186,7 +188,7 @@ class Gossip:
             self._room_for_nodes(int(owner is None), first_hand)
             and registry.room_for_subnet(owner, first_hand=first_hand)
         ):
-            return False, [_full(connection)]
+            return False, self._refuse(connection)
         owner = registry.ensure_node(request.owner, self.now)
         registry.add_subnet(owner, request.subnet)
         self._changes.subnet(owner, request.subnet, present=True)
@@ -204,6 +206,11 @@ class Gossip:
         self._registry.remove_subnet(owner, request.subnet)
         self._changes.subnet(owner, request.subnet, present=False)
         return True, self._forward(connection, line, fact)
+
+    def _refuse(self, connection: Connection) -> list[Action]:
+        self.full = True
+        text = f"Ignoring gossip from {connection.name}: there is no room for more nodes, edges or subnets"
+        return [Log(logging.WARNING, 1, text, f"gossip {connection.name}")]
 
     def _key_changed(self, connection: Connection, request: KeyChanged, line: str) -> tuple[bool, list[Action]]:
         node = self._registry.node(request.node)
@@ -314,8 +321,3 @@ def _speaks_for_itself(connection: Connection, request: GossipRequest) -> bool:
             return connection.name == request.node
         case _:
             return False
-
-
-def _full(connection: Connection) -> Log:
-    text = f"Ignoring gossip from {connection.name}: there is no room for more nodes, edges or subnets"
-    return Log(logging.WARNING, 1, text, f"gossip {connection.name}")

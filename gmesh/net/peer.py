@@ -43,6 +43,9 @@ BATCH_SECONDS = 0.002
 SHORTEST_SLEEP = 1e-6
 """Unlike a sleep of 0, which only lets callbacks run that are due already, this makes the loop poll its sockets."""
 
+MAX_WAITING_TEXT = 2_000_000
+"""Bytes of lines that may wait for a peer; one that reads is told all we know long before."""
+
 META_SEGMENT = 1160
 """TCP_MAXSEG of meta connections: small enough to survive a path whose MTU shrinks without a word (requirement 14)."""
 
@@ -145,6 +148,8 @@ class PeerConnection:
     def send_line(self, line: str, fact: Hashable = None) -> None:
         """Queue a request line; a later one about the same ``fact`` replaces it while it waits."""
         self.outbox.put_line(line, fact)
+        if self.outbox.bytes > MAX_WAITING_TEXT:
+            self.close("it does not read what we tell it")
         self._wake.set()
 
     def send_frame(self, frame: bytes) -> bool:

@@ -78,14 +78,14 @@ account() {
     local after
     after=$(processor)
     say "  $1: $(elapsed "$mark") s, processor $(awk -v t=$((after - ticks)) -v s="$(elapsed "$mark")" \
-        'BEGIN { printf "%d %%", s > 0 ? t / s : 0 }'), memory +$(($(resident B) - memory)) kB, log" \
+        'BEGIN { printf "%d %%", t / (s + 0.01) }'), memory +$(($(resident B) - memory)) kB, log" \
         "+$(($(stat -c %s "$LAB_WORK/B.log") - log_before)) bytes"
     mark=$(now) ticks=$after
 }
 hostile() {
     local name=$1 where=$2
     shift 2
-    in_ns_background "$where" "$LAB_WORK/$name.log" "$python" "$LAB_DIR/$@"
+    in_ns_background "$where" "$LAB_WORK/$name.log" "$python" "$LAB_DIR/$1" "${@:2}"
     ATTACK=$!
 }
 # over NAME: the attack is over and worked.

@@ -23,7 +23,7 @@ from pathlib import Path
 from gmesh.crypto.rsa import RsaPrivateKey, RsaPublicKey
 from gmesh.errors import PeerError
 from gmesh.proto.meta import LegacyMeta, PeerCredentials
-from gmesh.proto.meta_events import RequestReceived, Verified
+from gmesh.proto.meta_events import PongReceived, RequestReceived, Verified
 from gmesh.proto.packet import PacketKey, PacketSealer
 from gmesh.proto.probe import make_request
 from gmesh.proto.requests import AnsKey
@@ -44,6 +44,7 @@ class Member:
     def __init__(self, address: str, directory: Path, victim: str) -> None:
         self.address, self.name, self.victim = address, directory.name, victim
         self.sent = 0
+        self.answered = False
         self.victims_key: AnsKey | None = None
         self._public = RsaPublicKey.from_pem((directory / "hosts" / victim).read_text())
         self._private = RsaPrivateKey.from_pem((directory / "rsa_key.priv").read_text())
@@ -90,6 +91,8 @@ class Member:
         for event in self.meta.receive(data, now):
             if isinstance(event, Verified):
                 self.meta.proceed(now)
+            elif isinstance(event, PongReceived):
+                self.answered = True
             elif isinstance(event, RequestReceived):
                 request = event.request
                 if isinstance(request, AnsKey) and (request.source, request.target) == (self.victim, self.name):
@@ -102,6 +105,16 @@ class Member:
             self.sent += 1
             if self.sent % 200 == 0:
                 self.listen(0.0)
+
+    def settle(self) -> None:
+        """Wait until the victim has dealt with all that was said: its answer to a PING comes after that."""
+        self.answered = False
+        self.meta.ping_now(time.monotonic())
+        deadline = time.monotonic() + 30
+        while not self.answered:
+            self.listen(0.1)
+            if time.monotonic() > deadline:
+                raise SystemExit("the victim does not answer")
 
     def introduce(self) -> None:
         """What a well-behaved node says first: its edge to the victim, and a key for packets to it."""
@@ -366,8 +379,7 @@ def main() -> None:
             ending = ""
             try:
                 attack(member)
-                for _ in range(3):
-                    member.listen(0.05)
+                member.settle()
             except (OSError, PeerError):
                 ending = ", then the connection was closed"
         print(f"{title}: {member.sent} lines in {time.monotonic() - start:.1f} s{ending}", flush=True)
