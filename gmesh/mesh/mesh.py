@@ -215,6 +215,10 @@ class Mesh:
         if now >= self._next_sweep:
             self._next_sweep = now + self.settings.ping_timeout
             self._gossip.seen.expire(now)
+            if self._gossip.full:
+                # What a member made up, and left, must not keep out what others have to say.
+                self._gossip.full = False
+                actions += self._purge(now, before=now - self.settings.ping_timeout)
             hold = self._corrections.check(now, self.settings.ping_timeout)
             if hold:
                 text = (
@@ -349,11 +353,12 @@ class Mesh:
         actions += [SubnetDown(node.name, subnet, address) for subnet in sorted(announced, key=Subnet.sort_key)]
         return actions
 
-    def _purge(self, now: float) -> list[Action]:
+    def _purge(self, now: float, before: float = math.inf) -> list[Action]:
+        """Delete the facts of nodes that have been unreachable since ``before``."""
         actions: list[Action] = []
         for name in sorted(self.registry.nodes):
             node = self.registry.nodes[name]
-            if node.reachable:
+            if node.reachable or node.last_change > before:
                 continue
             for subnet in sorted(node.subnets, key=Subnet.sort_key):
                 actions += self._gossip.drop_subnet(node, subnet)

@@ -34,7 +34,8 @@ class MeshSettings:
     peer_mtu_limits: Mapping[str, int] = field(default_factory=dict)
     mac_expire: float | None = None
     """How long a learned MAC address may be silent; None where none are learned."""
-    max_nodes: int = 20_000
-    max_edges: int = 100_000
-    max_subnets: int = 100_000
-    max_seen: int = 200_000
+    max_nodes: int = 2000
+    """This and the others: what a member may make us remember, ten megabytes in all (requirement 12)."""
+    max_edges: int = 8000
+    max_subnets: int = 8000
+    max_seen: int = 30_000
