@@ -1,0 +1,156 @@
+"""One dialer for each node that we keep a connection to: who they are, and what they may try."""
+
+from __future__ import annotations
+
+import socket as std_socket
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import gevent
+import pytest
+from hub_lab import Lab
+
+from gmesh.config.directory import Directory
+from gmesh.daemon import outgoing as module
+from gmesh.daemon.listening import SocketOptions, open_sockets
+from gmesh.daemon.outgoing import Outgoing
+from gmesh.daemon.supervisor import Supervisor
+from gmesh.dataplane.udp_sockets import UdpOptions
+from gmesh.errors import GmeshError
+
+
+class Desk:
+    def __init__(self, base: Path, *listen: str) -> None:
+        (base / "hosts").mkdir()
+        (base / "hosts" / "b").write_text("Address = one.example 700\nAddress = 10.1.0.2\n")
+        (base / "hosts" / "c").write_text("")
+        self.lab = Lab()
+        self.fatal: list[str] = []
+        self.supervisor = Supervisor(self.fatal.append)
+        addresses = [(host, "0") for host in listen or ["127.0.0.1"]]
+        self.pairs = open_sockets(SocketOptions(addresses, "0", int(std_socket.AF_UNSPEC), UdpOptions()))
+        self.outgoing = Outgoing(
+            directory=Directory(base),
+            hub=self.lab.hub,
+            pairs=self.pairs,
+            udp_options=UdpOptions(),
+            connection=self.never,
+            supervisor=self.supervisor,
+            clock=time.monotonic,
+            timeouts=(500.0, 900.0, 1.0),
+            family=int(std_socket.AF_UNSPEC),
+        )
+
+    def never(self, sock: Any, address: object, name: str) -> Any:
+        raise AssertionError("nothing listens")
+
+    @property
+    def dialing(self) -> list[str]:
+        return [name.partition(" ")[2] for name in self.supervisor.names if name.startswith("dialer ")]
+
+    def close(self) -> None:
+        self.supervisor.kill_all()
+        for pair in self.pairs:
+            pair.tcp.close()
+            pair.udp.close()
+
+
+@pytest.fixture
+def desk(tmp_path: Path, log_lines: list[str]) -> Iterator[Desk]:
+    desk = Desk(tmp_path)
+    yield desk
+    desk.close()
+
+
+def settle(condition: Any) -> None:
+    end = time.monotonic() + 5
+    while not condition():
+        assert time.monotonic() < end
+        gevent.sleep(0.002)
+
+
+def test_dialers_come_and_go_with_the_names(desk: Desk) -> None:
+    assert desk.outgoing.keep(["b", "c", "b"]) == (["b", "c"], [])
+    assert desk.dialing == ["b", "c"]
+    assert desk.outgoing.keep(["c", "d"]) == (["d"], ["b"])
+    settle(lambda: desk.dialing == ["c", "d"])
+    assert desk.outgoing.keep([]) == ([], ["c", "d"])
+    settle(lambda: desk.dialing == [])
+
+
+def test_the_administrator_may_dial_whom_a_file_names(desk: Desk) -> None:
+    assert desk.outgoing.dial("b")
+    assert desk.outgoing.dial("b")
+    assert not desk.outgoing.dial("nobody")
+    assert not desk.outgoing.dial("../b")
+    assert desk.dialing == ["b"]
+    assert desk.outgoing.keep([]) == ([], ["b"])
+
+
+def test_addresses_of_the_file_come_first_then_what_the_mesh_has_seen(
+    desk: Desk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert desk.outgoing.candidates("b") == [("one.example", "700"), ("10.1.0.2", "655")]
+    peer = desk.lab.active(1, "x")
+    desk.lab.request(peer, "12 1 x b 10.5.0.2 701 c 1")
+    desk.lab.request(peer, "12 2 y b 10.1.0.2 655 c 1")
+    desk.lab.request(peer, "12 3 z b 10.6.0.2 0 c 1")
+    assert desk.outgoing.candidates("b") == [("one.example", "700"), ("10.1.0.2", "655"), ("10.5.0.2", "701")]
+    monkeypatch.setattr(module, "MAX_EDGE_ADDRESSES", 0)
+    assert len(desk.outgoing.candidates("b")) == 2
+    # The file is read anew each time.
+    (desk.outgoing.directory.hosts / "b").write_text("Address = 10.7.0.2\n")
+    assert desk.outgoing.candidates("b") == [("10.7.0.2", "655")]
+
+
+def test_nowhere_to_dial(desk: Desk) -> None:
+    with pytest.raises(GmeshError, match="add an Address line"):
+        desk.outgoing.candidates("c")
+    with pytest.raises(GmeshError, match="no host file"):
+        desk.outgoing.candidates("d")
+
+
+def test_a_single_address_is_the_source_of_outgoing_connections(tmp_path: Path, log_lines: list[str]) -> None:
+    for number, (listen, source) in enumerate(
+        [
+            (["127.0.0.5"], "127.0.0.5"),
+            (["127.0.0.5", "127.0.0.6"], "0.0.0.0"),
+            (["*"], "0.0.0.0"),
+            (["::1"], "0.0.0.0"),
+        ]
+    ):
+        (tmp_path / str(number)).mkdir()
+        desk = Desk(tmp_path / str(number), *listen)
+        with std_socket.socket() as sock:
+            desk.outgoing.prepare(sock, std_socket.AF_INET)
+            assert sock.getsockname()[0] == source
+        desk.close()
+
+
+def test_connected_means_active(desk: Desk) -> None:
+    desk.lab.open(1, "b", outgoing=True)
+    assert not desk.outgoing.connected("b")
+    desk.lab.active(2, "b")
+    assert desk.outgoing.connected("b")
+
+
+def test_new_time_outs_reach_dialers_that_wait(desk: Desk) -> None:
+    desk.outgoing.keep(["c"])
+    desk.outgoing.set_timeouts(3.0, 30.0)
+    dialer = desk.outgoing._dialers["c"][0]
+    assert (dialer.backoff.minimum, dialer.backoff.maximum) == (3.0, 30.0)
+    desk.outgoing.keep(["c", "d"])
+    assert desk.outgoing._dialers["d"][0].backoff.maximum == 30.0
+
+
+def test_nudges_reach_whom_they_mean(desk: Desk, log_lines: list[str]) -> None:
+    desk.outgoing.keep(["c", "d"])
+    settle(lambda: sum("re-establish" in line for line in log_lines) == 2)
+    log_lines.clear()
+    desk.outgoing.nudge("c")
+    settle(lambda: any("re-establish outgoing connection to c" in line for line in log_lines))
+    desk.outgoing.lost("nobody")
+    desk.outgoing.nudge()
+    settle(lambda: any("re-establish outgoing connection to d" in line for line in log_lines))
