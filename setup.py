@@ -40,6 +40,10 @@ setup(
     ],
     extras_require={
         "fast": ["cryptography>=42"],  # the same ciphers three times as fast, where a build exists
+        "compress": [
+            "lzallright>=0.2.5",  # LZO without GPL code, for Compression = 10 and 11
+            "lz4>=4",  # LZ4 blocks, for Compression = 12
+        ],
         "test": [
             "pytest>=8",  # runs the tests
             "pytest-timeout>=2.3",  # a test that hangs fails

@@ -64,10 +64,10 @@ make_venv() {
     note "Making $VENV with $python (once)"
     mkdir -p "$CACHE"
     [[ -x $VENV/bin/pip ]] || "$python" -m venv "$VENV"
-    if ! "$VENV/bin/pip" install -q -e "$ROOT/.[fast,test]" >"$CACHE/pip.log" 2>&1; then
+    if ! "$VENV/bin/pip" install -q -e "$ROOT/.[fast,compress,test]" >"$CACHE/pip.log" 2>&1; then
         # Where a library has no build for this Python it is compiled.
         debian_packages gcc libc6-dev python3-dev
-        "$VENV/bin/pip" install -q -e "$ROOT/.[fast,test]" >"$CACHE/pip.log" 2>&1 ||
+        "$VENV/bin/pip" install -q -e "$ROOT/.[fast,compress,test]" >"$CACHE/pip.log" 2>&1 ||
             die "pip could not install gmesh: $(tail -n 3 "$CACHE/pip.log")"
     fi
     echo "$stamp" >"$VENV/made-from"

@@ -45,6 +45,19 @@ def digest_available(nid: int) -> bool:
     return _factory(nid) is not None
 
 
+def digest_problem(nid: int) -> str:
+    """Why packets cannot carry codes of this digest here, and what helps; empty where they can. None is no digest."""
+    info = DIGESTS.get(nid)
+    if info is None:
+        return f"digest {nid} is unknown"
+    if digest_available(nid):
+        return ""
+    return (
+        f"digest {info.name} is in no library here; OpenSSL has it in its legacy provider, which a file that "
+        "OPENSSL_CONF names can activate; or choose sha256 or sha512"
+    )
+
+
 def digest(nid: int, data: bytes) -> bytes:
     """The digest of ``data``. Raises KeyError for a digest that is not available."""
     factory = _factory(nid)

@@ -40,6 +40,10 @@ class CipherInfo:
     block_size: int
 
     @property
+    def name(self) -> str:
+        return self.names[0]
+
+    @property
     def material_size(self) -> int:
         """Bytes of key material in ANS_KEY: key and IV, or one byte for cipher none (data-legacy 3)."""
         return self.key_size + self.iv_size
@@ -59,6 +63,10 @@ class DigestInfo:
     names: tuple[str, ...]
     hash_name: str
     size: int
+
+    @property
+    def name(self) -> str:
+        return self.names[0]
 
 
 CIPHERS: dict[int, CipherInfo] = {

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import functools
 import importlib
+import importlib.util
 from collections.abc import Callable
 from typing import Any
 
@@ -23,6 +24,7 @@ _CRYPTOGRAPHY_NAMES = {
     "des3": "TripleDES",
     "cast5": "CAST5",
     "camellia": "Camellia",
+    "aria": "ARIA",
     "sm4": "SM4",
 }
 _PYCRYPTODOME_NAMES = {"aes": "AES", "blowfish": "Blowfish", "des3": "DES3", "cast5": "CAST"}
@@ -105,6 +107,30 @@ def cipher_available(nid: int) -> bool:
     except ValueError:
         return False
     return True
+
+
+def cipher_problem(nid: int) -> str:
+    """Why packets cannot be encrypted with this cipher here, and what helps; empty where they can."""
+    info = CIPHERS.get(nid)
+    if info is None:
+        return f"cipher {nid} is unknown"
+    if info.mode not in {Mode.CBC, Mode.NONE}:
+        return (
+            f"cipher {info.name} is a stream cipher, and as all packets begin with the same IV it would hide every one "
+            "behind the same key stream; choose a CBC cipher such as aes-256-cbc"
+        )
+    if cipher_available(nid):
+        return ""
+    if info.family != "aria" and not _has_cryptography():
+        return (
+            f"cipher {info.name} needs the Python package cryptography; install it with: pip install 'gmesh[fast]', "
+            "or choose aes-256-cbc"
+        )
+    return f"cipher {info.name} is in no library that gmesh can use here; choose aes-256-cbc"
+
+
+def _has_cryptography() -> bool:
+    return importlib.util.find_spec("cryptography") is not None
 
 
 def make_encryptor(nid: int, material: bytes) -> Transform:

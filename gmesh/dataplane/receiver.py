@@ -17,6 +17,7 @@ from gmesh.dataplane.flows import Flow, FlowTable, ReceiveKey
 from gmesh.dataplane.strangers import StrangerSearch
 from gmesh.errors import DatagramError
 from gmesh.mesh.events import AddressSeen, DataEvent, ProbeReceived, ReceiveKeyWorn
+from gmesh.proto.packet import NotAuthentic
 from gmesh.values import ETHERNET_HEADER, MTU
 
 _PROBE = b"\0\0"
@@ -52,11 +53,13 @@ class Receiver:
             flow = self._by_source.get(source)
         frame: bytes | None = None
         if flow is not None and flow.receive_keys:
-            opener = flow.receive_keys[0].opener
+            key = flow.receive_keys[0]
             try:
-                frame = opener.open(datagram)
+                frame = key.opener.open(datagram)
+            except NotAuthentic:
+                pass
             except DatagramError as error:
-                if opener.verify(datagram):
+                if key.identifies:
                     self._refuse(error)
                     return
         if frame is None or flow is None:

@@ -1,30 +1,29 @@
 """Legacy data packets: key, seal and open, replay window (data-legacy 2 to 5).
 
-Not here: who a datagram is from, and where frames go; that is the data plane's.
+Not here: compression (`compression.py`); who a datagram is from, and where frames go, which are the data plane's.
 """
 
 from __future__ import annotations
 
 import hmac
-import zlib
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from gmesh.crypto.digests import digest_available
-from gmesh.crypto.nids import CIPHERS, DIGESTS, NONE, Mode
-from gmesh.crypto.packet_cipher import cipher_available, make_decryptor, make_encryptor, make_mac
+from gmesh.crypto.digests import digest_problem
+from gmesh.crypto.nids import CIPHERS, DIGESTS, NONE
+from gmesh.crypto.packet_cipher import cipher_problem, make_decryptor, make_encryptor, make_mac
 from gmesh.errors import DatagramError, GmeshError, PeerError
+from gmesh.proto.compression import compression_problem, make_compressor, make_decompressor
 from gmesh.values import MTU
-
-MAX_PAYLOAD = 1661
-"""Bytes of the smallest packet buffer among the daemons; nothing decompresses to more (data-legacy 1, 4)."""
 
 SEQUENCE_BYTES = 4
 MAX_SEQUENCE = 2**32 - 1
 WORN_SEQUENCE = 2**30
 """Past this number the receiver makes new keys (data-legacy 3.4)."""
 
-_COMPRESSION_NAMES = {10: "LZO", 11: "LZO", 12: "LZ4"}
+
+class NotAuthentic(DatagramError):
+    """The datagram was not made with the key it was tried with, as its MAC or its size shows."""
 
 
 def unusable(cipher: int, digest: int, mac_length: int, compression: int) -> str:
@@ -32,26 +31,12 @@ def unusable(cipher: int, digest: int, mac_length: int, compression: int) -> str
 
     A MAC length is not looked at with digest none.
     """
-    info = CIPHERS.get(cipher)
-    if info is None:
-        return f"cipher {cipher} is unknown"
-    if info.mode not in {Mode.CBC, Mode.NONE}:
-        return f"cipher {cipher} is a stream cipher, which would use one key stream for every packet"
-    if not cipher_available(cipher):
-        return f"cipher {cipher} is not supported here"
-    if digest not in DIGESTS:
-        return f"digest {digest} is unknown"
-    if digest != NONE:
-        if not digest_available(digest):
-            return f"digest {digest} is not supported here"
-        if not 0 <= mac_length <= DIGESTS[digest].size:
-            return f"MAC length {mac_length} is not between 0 and {DIGESTS[digest].size}"
-    if not 0 <= compression <= 9:
-        name = _COMPRESSION_NAMES.get(compression)
-        return (
-            f"compression {compression} ({name}) is not supported" if name else f"compression {compression} is unknown"
-        )
-    return ""
+    problem = cipher_problem(cipher)
+    if not problem and digest != NONE:
+        problem = digest_problem(digest)
+        if not problem and not 0 <= mac_length <= DIGESTS[digest].size:
+            problem = f"MAC length {mac_length} is not between 0 and {DIGESTS[digest].size}"
+    return problem or compression_problem(compression)
 
 
 @dataclass(frozen=True, slots=True)
@@ -162,14 +147,14 @@ class ReplayWindow:
 class PacketSealer:
     """Makes datagrams of one sending key. ``sequence`` is the number of the last one, 0 before the first."""
 
-    __slots__ = ("_compression", "_encrypt", "_mac", "key", "sequence")
+    __slots__ = ("_compress", "_encrypt", "_mac", "key", "sequence")
 
     def __init__(self, key: PacketKey) -> None:
         self.key = key
         self.sequence = 0
         self._encrypt = make_encryptor(key.cipher, key.material)
         self._mac = make_mac(key.digest, key.material, key.mac_length)
-        self._compression = key.compression
+        self._compress = make_compressor(key.compression)
 
     def seal(self, frame: bytes) -> bytes:
         """The datagram for ``frame``. Raises DatagramError when the numbers are used up: they never start again."""
@@ -177,15 +162,16 @@ class PacketSealer:
         if sequence > MAX_SEQUENCE:
             raise DatagramError("the sequence numbers of the sending key are used up")
         self.sequence = sequence
-        payload = zlib.compress(frame, self._compression) if self._compression else frame
-        body = self._encrypt(sequence.to_bytes(SEQUENCE_BYTES, "big") + payload)
+        if self._compress is not None:
+            frame = self._compress(frame)
+        body = self._encrypt(sequence.to_bytes(SEQUENCE_BYTES, "big") + frame)
         return body if self._mac is None else body + self._mac(body)
 
 
 class PacketOpener:
     """Opens datagrams of one receiving key. ``replay_window`` is the option ReplayWindow, in bytes."""
 
-    __slots__ = ("_compression", "_decrypt", "_mac", "_mac_length", "_shortest", "key", "window")
+    __slots__ = ("_decompress", "_decrypt", "_mac", "_mac_length", "_shortest", "key", "window")
 
     def __init__(self, key: PacketKey, replay_window: int) -> None:
         self.key = key
@@ -194,7 +180,7 @@ class PacketOpener:
         self._mac = make_mac(key.digest, key.material, key.mac_length)
         self._mac_length = key.mac_length if self._mac is not None else 0
         self._shortest = SEQUENCE_BYTES + self._mac_length
-        self._compression = key.compression
+        self._decompress = make_decompressor(key.compression)
 
     @property
     def worn(self) -> bool:
@@ -212,16 +198,19 @@ class PacketOpener:
         return hmac.compare_digest(self._mac(datagram[:split]), datagram[split:])
 
     def open(self, datagram: bytes) -> bytes:
-        """The frame of a datagram. Raises DatagramError: not authentic, replayed, or damaged."""
+        """The frame of a datagram. Raises NotAuthentic, or DatagramError for one that is replayed or damaged.
+
+        Without a MAC nothing is ever found to be not authentic but what is too short.
+        """
         if len(datagram) < self._shortest:
-            raise DatagramError("too short")
+            raise NotAuthentic("too short")
         if self._mac is None:
             body = datagram
         else:
             split = len(datagram) - self._mac_length
             body = datagram[:split]
             if not hmac.compare_digest(self._mac(body), datagram[split:]):
-                raise DatagramError("wrong MAC")
+                raise NotAuthentic("wrong MAC")
         try:
             plain = self._decrypt(body)
         except ValueError as error:
@@ -231,20 +220,8 @@ class PacketOpener:
         if not self.window.accept(int.from_bytes(plain[:SEQUENCE_BYTES], "big")):
             raise DatagramError("replayed or far out of order")
         payload = plain[SEQUENCE_BYTES:]
-        if self._compression:
-            payload = _inflate(payload)
+        if self._decompress is not None:
+            payload = self._decompress(payload)
         if len(payload) > MTU:
             raise DatagramError("longer than the largest frame")
         return payload
-
-
-def _inflate(payload: bytes) -> bytes:
-    """Decompress a zlib stream to at most `MAX_PAYLOAD` bytes, not one more is ever made (requirement 28)."""
-    inflater = zlib.decompressobj()
-    try:
-        frame = inflater.decompress(payload, MAX_PAYLOAD)
-    except zlib.error as error:
-        raise DatagramError(f"does not decompress: {error}") from None
-    if not inflater.eof:
-        raise DatagramError("does not decompress to a whole frame")
-    return frame

@@ -8,10 +8,11 @@ import hmac
 import pytest
 from Crypto.Cipher import AES
 
+from gmesh.crypto import digests as digests_module
 from gmesh.crypto import packet_cipher
-from gmesh.crypto.digests import Hmac, digest, digest_available
+from gmesh.crypto.digests import Hmac, digest, digest_available, digest_problem
 from gmesh.crypto.nids import CIPHERS, DIGESTS, Mode, cipher_by_name, digest_by_name
-from gmesh.crypto.packet_cipher import cipher_available, make_decryptor, make_encryptor, make_mac
+from gmesh.crypto.packet_cipher import cipher_available, cipher_problem, make_decryptor, make_encryptor, make_mac
 from gmesh.crypto.stream import MetaStream
 from gmesh.errors import PeerError
 
@@ -51,6 +52,46 @@ def test_names_are_unambiguous() -> None:
 def test_the_ciphers_of_every_tinc_release_can_be_used() -> None:
     assert {419, 423, 427, 91, 44, 108, 0} <= {nid for nid in CIPHERS if cipher_available(nid)}
     assert not any(cipher_available(nid) for nid in (420, 428, 904, 906, 421, 12345))
+
+
+@pytest.mark.parametrize("nid", [420, 428, 904, 906, 421, 429])
+def test_stream_modes_are_refused_with_the_reason(nid: int) -> None:
+    problem = cipher_problem(nid)
+    assert CIPHERS[nid].name in problem
+    assert "same key stream" in problem
+    assert "aes-256-cbc" in problem
+
+
+@pytest.mark.parametrize("nid", [751, 752, 753, 1134])
+def test_the_package_that_a_cipher_needs_is_named(nid: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(packet_cipher, "cipher_available", lambda nid: False)
+    monkeypatch.setattr(packet_cipher, "_has_cryptography", lambda: False)
+    problem = cipher_problem(nid)
+    assert CIPHERS[nid].name in problem
+    assert "gmesh[fast]" in problem
+
+
+@pytest.mark.parametrize("nid", [751, 753, 1134])
+def test_ciphers_of_the_optional_package_can_be_used(nid: int) -> None:
+    pytest.importorskip("cryptography")
+    assert cipher_problem(nid) == ""
+
+
+def test_algorithms_that_nobody_has_say_what_to_choose(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(packet_cipher, "cipher_available", lambda nid: False)
+    monkeypatch.setattr(packet_cipher, "_has_cryptography", lambda: True)
+    monkeypatch.setattr(digests_module, "digest_available", lambda nid: False)
+    assert "aria-256-cbc is in no library" in cipher_problem(1076)
+    assert "aes-256-cbc" in cipher_problem(1076)
+    assert "whirlpool is in no library" in digest_problem(804)
+    assert "OPENSSL_CONF" in digest_problem(804)
+    assert "sha512" in digest_problem(804)
+
+
+def test_unknown_numbers_are_said_to_be_unknown() -> None:
+    assert cipher_problem(9999) == "cipher 9999 is unknown"
+    assert digest_problem(9999) == "digest 9999 is unknown"
+    assert cipher_problem(0) == ""
 
 
 @pytest.mark.parametrize("nid", HASHED)

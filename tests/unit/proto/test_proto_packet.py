@@ -6,7 +6,15 @@ import pytest
 
 from gmesh.crypto.packet_cipher import make_encryptor, make_mac
 from gmesh.errors import DatagramError, GmeshError, PeerError
-from gmesh.proto.packet import MAX_SEQUENCE, PacketKey, PacketOpener, PacketSealer, ReplayWindow, unusable
+from gmesh.proto.packet import (
+    MAX_SEQUENCE,
+    NotAuthentic,
+    PacketKey,
+    PacketOpener,
+    PacketSealer,
+    ReplayWindow,
+    unusable,
+)
 from tests.vectors.legacy import counting_entropy
 
 FRAME = bytes(range(98))
@@ -73,11 +81,12 @@ def test_requirement_1_a_damaged_datagram_is_refused_and_changes_nothing(at: int
     damaged = bytearray(datagram)
     damaged[at] ^= 1
     assert not opener.verify(bytes(damaged))
-    with pytest.raises(DatagramError, match="MAC"):
+    with pytest.raises(NotAuthentic, match="MAC"):
         opener.open(bytes(damaged))
     assert opener.open(datagram) == FRAME
-    with pytest.raises(DatagramError, match="replayed"):
+    with pytest.raises(DatagramError, match="replayed") as caught:
         opener.open(datagram)
+    assert not isinstance(caught.value, NotAuthentic)
 
 
 @pytest.mark.parametrize("length", range(9))
@@ -137,12 +146,9 @@ def test_frames_above_the_mtu_are_dropped() -> None:
         (("AB" * 48, 427, 9999, 4, 0), "digest 9999 is unknown"),
         (("AB" * 48, 427, 672, 33, 0), "MAC length"),
         (("AB" * 48, 427, 672, -1, 0), "MAC length"),
-        (("AB" * 48, 427, 672, 4, 10), "LZO"),
-        (("AB" * 48, 427, 672, 4, 12), "LZ4"),
         (("AB" * 48, 427, 672, 4, 13), "unknown"),
         (("AB" * 48, 429, 672, 4, 0), "stream cipher"),
         (("AB" * 32, 904, 672, 4, 0), "stream cipher"),
-        (("AB" * 48, 1076, 672, 4, 0), "not supported"),
         (("AB" * 48, -1, -1, -1, 0), "unknown"),
     ],
 )
