@@ -16,6 +16,7 @@ import gevent
 import gevent.socket
 
 from gmesh.net.peer import PeerConnection, Spawn, reason_of, tune_meta_socket
+from gmesh.net.resolver import lookup
 from gmesh.net.strangers import Strangers, source_of
 from gmesh.values import Address
 
@@ -86,9 +87,14 @@ class Listener:
         except BaseException:
             sock.close()
             raise
-        place = self._strangers.admit(
-            source_of(address.host), lambda: peer.close("too many unauthenticated connections")
-        )
+        current = gevent.getcurrent()
+
+        def evict() -> None:
+            peer.close("too many unauthenticated connections")
+            # It may wait for its turn, in a queue that would else hold the evicted without any limit.
+            current.kill(block=False)
+
+        place = self._strangers.admit(source_of(address.host), evict)
         peer.gate = place
         try:
             peer.run()
@@ -103,7 +109,10 @@ def open_tcp(
     backlog: int = BACKLOG,
     prepare: Callable[[Any], None] | None = None,
 ) -> Any:
-    """A bound, listening TCP socket; IPv6 ones are V6ONLY. Raises OSError, and what ``prepare`` raises."""
+    """A bound, listening TCP socket for a numeric ``host``; IPv6 ones are V6ONLY.
+
+    Raises OSError, GmeshError for an impossible address, and what ``prepare`` raises.
+    """
     family = std_socket.AF_INET6 if ":" in host else std_socket.AF_INET
     sock = gevent.socket.socket(family, std_socket.SOCK_STREAM)
     try:
@@ -113,8 +122,7 @@ def open_tcp(
         if prepare is not None:
             prepare(sock)
         tune_meta_socket(sock)
-        where = std_socket.getaddrinfo(host, port, family, std_socket.SOCK_STREAM, 0, std_socket.AI_NUMERICHOST)[0][4]
-        sock.bind(where)
+        sock.bind(lookup(host, str(port), family)[0][1])
         sock.listen(backlog)
     except BaseException:
         sock.close()

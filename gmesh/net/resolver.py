@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import gevent
+import gevent.monkey
 
 from gmesh.errors import GmeshError
 
@@ -21,6 +22,9 @@ PATIENCE = 1.0
 
 LATE_ANSWER_LIFETIME = 30.0
 """Seconds after the question for which a late answer is still good."""
+
+_getaddrinfo = gevent.monkey.get_original("socket", "getaddrinfo")
+"""The system's own: gevent's would use a thread, even from within one of gevent's threads, and even for numbers."""
 
 SockAddr = tuple[object, ...]
 Resolved = list[tuple[int, SockAddr]]
@@ -37,13 +41,21 @@ def lookup(host: str, port: str, family: int = std_socket.AF_UNSPEC) -> Resolved
     try:
         if port.isdigit() and int(port) > 65535:
             raise ValueError("there is no such port")
-        found = std_socket.getaddrinfo(host, port, family, std_socket.SOCK_STREAM, 0, flags)
+        found = _getaddrinfo(host, port, family, std_socket.SOCK_STREAM, 0, flags)
     except OSError as error:
         raise GmeshError(f"cannot resolve {host} port {port}: {error.strerror or error}") from None
     except ValueError as error:
         # What cannot be a host name is refused by the codec, not by the resolver.
         raise GmeshError(f"cannot resolve {host} port {port}: {error}") from None
     return [(int(entry[0]), tuple(entry[4])) for entry in found]
+
+
+def _attempt(ask: Callable[[str, str, int], Resolved], *question: Any) -> Resolved | GmeshError:
+    """The failure as a value: gevent writes what a thread of its pool raises to standard error, with a traceback."""
+    try:
+        return ask(*question)
+    except GmeshError as error:
+        return error
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,14 +87,16 @@ class Resolver:
         question = self._asked.get(key)
         if question is None or (question.answer.ready() and self._is_stale(question)):
             self._forget_stale()
-            answer = gevent.get_hub().threadpool.spawn(self._ask, host, port, family)
+            answer = gevent.get_hub().threadpool.spawn(_attempt, self._ask, host, port, family)
             question = self._asked[key] = _Question(self._clock(), answer)
         question.answer.wait(self._patience)
         if not question.answer.ready():
             raise GmeshError(f"cannot resolve {host} port {port}: no answer yet")
         if self._asked.get(key) is question:
             del self._asked[key]
-        found: Resolved = question.answer.get()
+        found: Resolved | GmeshError = question.answer.get()
+        if isinstance(found, GmeshError):
+            raise found
         return found
 
     def _is_stale(self, question: _Question) -> bool:

@@ -31,6 +31,12 @@ from gmesh.proto.requests import AnsKey
 PORT = 655
 RANDOM = random.Random(21)
 ETHERNET = b"\x02\0\0\0\0\2\x02\0\0\0\0\1"
+
+
+class Left(Exception):
+    """The member has gone on purpose."""
+
+
 Attack = Callable[["Member"], None]
 
 
@@ -338,12 +344,16 @@ def deaf(member: Member) -> None:
         member.meta.send(b"8\n" * 100 + f"12 {nonce()} {member.victim} far{n} 10.9.9.9 1 c 1\n".encode())
         member.sent += 101
         member.push()
+    time.sleep(1.0)
+    raise Left
 
 
 def half_frame(member: Member) -> None:
+    """Leave in the middle of a frame."""
     member.introduce()
     member.meta.send(b"17 1400\nonly this")
-    member.listen(0.3)
+    member.push()
+    raise Left
 
 
 def reconnecting(address: str, directory: Path, victim: str, seconds: float) -> str:
@@ -380,6 +390,8 @@ def main() -> None:
             try:
                 attack(member)
                 member.settle()
+            except Left:
+                ending = ", then it left"
             except (OSError, PeerError):
                 ending = ", then the connection was closed"
         print(f"{title}: {member.sent} lines in {time.monotonic() - start:.1f} s{ending}", flush=True)
