@@ -13,6 +13,9 @@ from collections.abc import Callable, Iterator
 
 import gevent.socket
 
+from gmesh.errors import GmeshError
+from gmesh.net.resolver import lookup
+
 RTMGRP_LINK = 0x1
 RTMGRP_IPV4_IFADDR = 0x10
 RTMGRP_IPV6_IFADDR = 0x100
@@ -54,13 +57,15 @@ def watch_addresses(changed: Callable[[], None], ignored: Callable[[int], bool] 
 def is_own_address(host: str) -> bool:
     """Whether a socket can be bound to this numeric address now."""
     try:
-        where = std_socket.getaddrinfo(host, 0, 0, std_socket.SOCK_DGRAM, 0, std_socket.AI_NUMERICHOST)[0]
-        with std_socket.socket(where[0], where[1]) as probe:
-            probe.bind(where[4])
+        family, where = lookup(host, "0")[0]
+        with std_socket.socket(family, std_socket.SOCK_STREAM) as probe:
+            probe.bind(where)
+    except GmeshError:
+        # The interface in its scope is no more.
+        return False
     except OSError as error:
-        # Anything else than this says nothing about the address.
-        gone = isinstance(error, std_socket.gaierror) or error.errno in {errno.EADDRNOTAVAIL, errno.ENODEV}
-        return not gone
+        # Anything else says nothing about the address.
+        return error.errno not in {errno.EADDRNOTAVAIL, errno.ENODEV}
     return True
 
 

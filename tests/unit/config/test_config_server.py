@@ -29,11 +29,11 @@ def test_defaults(tmp_path: Path) -> None:
 
 def test_lexical_rules_of_tinc(tmp_path: Path) -> None:
     ours = server(
-        tmp_path, "nAmE = a\nPINGINTERVAL = 10x\nFWMark = 0x10\nHostnames = YES\nBroadcast = Yes\nMode=ROUTER\n"
+        tmp_path, "nAmE = a\nPINGINTERVAL = 10x\nFWMark = 0x10\nDirectOnly = YES\nBroadcast = Yes\nMode=ROUTER\n"
     )
     assert ours.get_int("PingInterval") == 10
     assert ours.get_int("FWMark") == 0
-    assert ours.get_bool("Hostnames")
+    assert ours.get_bool("DirectOnly")
     assert (ours.get_str("Broadcast"), ours.get_str("Mode")) == ("mst", "router")
 
 
