@@ -48,7 +48,8 @@ from gmesh.daemon.supervisor import Supervisor
 from gmesh.dataplane.contract import DataPlane, Upcall
 from gmesh.dataplane.slow import SlowDataPlane
 from gmesh.device.base import Device
-from gmesh.device.choose import open_device
+from gmesh.device.choose import follow_mode, open_device
+from gmesh.device.tap import TapDevice
 from gmesh.errors import GmeshError
 from gmesh.mesh.outbox import Outbox
 from gmesh.net.addresses import watch_addresses
@@ -202,6 +203,8 @@ class Daemon:
             server.get_str("Device"),
             server.get_str("Interface"),
             server.netname or "",
+            one_queue=server.get_bool("IffOneQueue"),
+            note=lambda debug, text: log(debug, logging.INFO, text, "device"),
         )
         self._undo.callback(device.close)
         log(0, logging.INFO, device.description)
@@ -245,7 +248,7 @@ class Daemon:
         self.scripts = scripts
         self.hub = Hub(
             mesh_settings(self._server, pairs[0].address.port),
-            route_settings=route_settings(self._server, tap=False),
+            route_settings=route_settings(self._server, tap=isinstance(device, TapDevice)),
             clock=self._clock,
             scripts=scripts,
             lookup=self._credentials,
@@ -276,7 +279,9 @@ class Daemon:
             ),
             family=FAMILIES[server.get_str("AddressFamily")],
         )
-        self.reloader = Reloader(server, self.hub, self.outgoing, self._clock)
+        self.reloader = Reloader(
+            server, self.hub, self.outgoing, self._clock, lambda mode: follow_mode(self._device, mode)
+        )
 
     def _connection(self, sock: Any, address: Address, *, outgoing: bool = False, name: str = "") -> PeerConnection:
         server = self._server

@@ -27,6 +27,8 @@ class Reloader:
     hub: Hub
     outgoing: Outgoing
     clock: Callable[[], float]
+    follow_mode: Callable[[str], bool] = lambda mode: True
+    """Tells the device of the mode that is in force from now on; False where it cannot serve it."""
 
     def reload(self) -> bool:
         """Read everything anew. False, with the reasons in the log, when it is wrong: then nothing has changed."""
@@ -43,6 +45,9 @@ class Reloader:
             for line in str(error).splitlines():
                 log(0, logging.ERROR, line)
             log(0, logging.ERROR, "Unable to reread the configuration: the old one stays in force")
+            return False
+        if not self.follow_mode(routes.mode):
+            log(0, logging.ERROR, f"Mode {routes.mode} needs another device: restart gmeshd to use it")
             return False
         log_notices(server)
         self._say_what_needs_a_restart(server)

@@ -19,6 +19,7 @@ FATAL = [
     ("Broadcast = all", "Broadcast", ["Invalid broadcast mode!", "no", "mst", "direct"]),
     ("AddressFamily = ipx", "AddressFamily", ["Invalid address family!", "ipv4", "ipv6", "any"]),
     ("DeviceType = tape", "DeviceType", ["Unknown device type!", "tun", "dummy"]),
+    ("DeviceType = uml", "DeviceType", ["Unknown device type!", "uml"]),
     ("ProcessPriority = Extreme", "ProcessPriority", ["Invalid priority!", "Low", "Normal", "High"]),
     ("Sandbox = maybe", "Sandbox", ["Bad sandbox value!", "off"]),
     ("Sandbox = normal", "Sandbox", ["not supported on this platform"]),
@@ -66,8 +67,6 @@ SURVIVED: list[tuple[str, Level, list[str]]] = [
     ("PortNumber = 5", Level.WARNING, ["PortNumber", "not a known option"]),
     ("PingIntervall = 5", Level.WARNING, ["did you mean PingInterval?"]),
     ("Compression = 11", Level.WARNING, ["Compression = 11", "not effective", "0"]),
-    ("Mode = switch", Level.WARNING, ["Mode = switch", "not effective", "router"]),
-    ("DeviceType = tap", Level.WARNING, ["DeviceType = tap", "not effective"]),
     ("StrictSubnets = yes", Level.WARNING, ["StrictSubnets = yes", "not effective"]),
     ("TunnelServer = yes", Level.WARNING, ["TunnelServer = yes", "not effective"]),
     ("AutoConnect = yes", Level.WARNING, ["AutoConnect = yes", "not effective"]),
@@ -102,7 +101,10 @@ def test_mistakes_that_are_survived(tmp_path: Path, line: str, level: Level, wor
         "Proxy = none",
         "Sandbox = off",
         "Mode = router",
+        "Mode = switch",
+        "MACExpire = 30",
         "DeviceType = dummy",
+        "DeviceType = TAP",
         "Compression = 9",
         "UPnP = no",
         "DisableBuggyPeers = yes",
@@ -114,9 +116,8 @@ def test_what_asks_for_nothing_is_not_warned_about(tmp_path: Path, line: str) ->
 
 
 def test_values_not_acted_on_give_way(tmp_path: Path) -> None:
-    ours = server(tmp_path, "Name = a\nMode = switch\nCompression = 11\nStrictSubnets = yes\nDeviceType = tap\n")
-    assert (ours.get_str("Mode"), ours.get_int("Compression")) == ("router", 0)
-    assert (ours.get_bool("StrictSubnets"), ours.get_str("DeviceType")) == (False, "tun")
+    ours = server(tmp_path, "Name = a\nCompression = 11\nStrictSubnets = yes\n")
+    assert (ours.get_int("Compression"), ours.get_bool("StrictSubnets")) == (0, False)
 
 
 def test_every_ineffective_option_warns_when_it_asks_for_something(tmp_path: Path) -> None:

@@ -11,7 +11,8 @@ import pytest
 from gmesh.device.base import Device
 from gmesh.device.choose import open_device
 from gmesh.device.dummy import DummyDevice
-from gmesh.device.tun import TunDevice, cut_interface_name, open_tun
+from gmesh.device.tun import TunDevice, open_tun
+from gmesh.device.tuntap import cut_interface_name
 from gmesh.errors import ConfigError, GmeshError
 
 IPV4 = b"\x45" + bytes(39)
@@ -106,9 +107,8 @@ def test_device_type_is_compared_without_case() -> None:
     ("device_type", "mode", "message", "key"),
     [
         ("bogus", "router", "Unknown device type bogus!", "DeviceType"),
-        ("tap", "router", "not supported yet", "DeviceType"),
-        ("multicast", "switch", "not supported yet", "DeviceType"),
-        ("", "switch", "Mode switch needs DeviceType tap", "Mode"),
+        ("uml", "switch", "Unknown device type uml!", "DeviceType"),
+        ("tun", "switch", "Mode switch needs Ethernet frames", "Mode"),
     ],
 )
 def test_kinds_that_cannot_be_opened_say_so(device_type: str, mode: str, message: str, key: str) -> None:
