@@ -39,6 +39,7 @@ BASELINE_DIR=${GMESH_BASELINE_DIR:-$LAB_WORK/baseline}
 TINCD10=${TINCD10:-/usr/sbin/tincd}
 GMESH_BIN=${GMESH_BIN:-$ROOT_DIR/.venv/bin}
 KINDS=("$@")
+DAEMON_OPTIONS=() # further options of every daemon that a test starts
 declare -A KIND=() PID=() INDEX=() ADDRESS=()
 
 mkdir -p "$BASELINE_DIR"
@@ -357,7 +358,8 @@ launch() {
         gmesh) command=("$GMESH_BIN/gmeshd") ;;
     esac
     echo "=== start" >>"$log"
-    in_ns_background "$name" "$log" "${command[@]}" -c "$dir" --pidfile "$LAB_WORK/$name.pid" -D "-d${GMESH_DEBUG:-3}"
+    in_ns_background "$name" "$log" "${command[@]}" -c "$dir" --pidfile "$LAB_WORK/$name.pid" -D "-d${GMESH_DEBUG:-3}" \
+        "${DAEMON_OPTIONS[@]}"
     PID[$name]=$!
 }
 
