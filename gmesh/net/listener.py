@@ -98,6 +98,9 @@ class Listener:
         peer.gate = place
         try:
             peer.run()
+        except gevent.GreenletExit:
+            # Evicted. Kept by the greenlet as its result, it would make garbage of everything here.
+            return
         finally:
             place.leave()
 

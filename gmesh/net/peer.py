@@ -205,6 +205,8 @@ class PeerConnection:
             reason = self._read()
         except PeerError as error:
             reason, broke_protocol = str(error), True
+            # The protocol object keeps the error, and so the frames that hold the object: garbage that would pile up.
+            error.__traceback__ = None
         except OSError as error:
             reason = reason_of(error)
         except Exception:

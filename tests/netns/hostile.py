@@ -23,7 +23,7 @@ from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 
 PORT = 655
-CIPHER, DIGEST = 427, 672
+CIPHER, DIGEST = 429, 672
 DATAGRAMS_PER_SECOND = 2000
 RANDOM = random.Random(20)
 
