@@ -48,9 +48,9 @@ class Corrections:
         """A neighbour said something wrong about ourselves."""
         _add(self._own, (fact, connection), now)
 
-    def want_repair(self, fact: Fact, connection: int, now: float) -> None:
-        """A neighbour acted late on a line after which we learnt better."""
-        _add(self._repairs, (fact, connection), now + REPAIR_DELAY)
+    def want_repair(self, fact: Fact, connection: int, now: float, delay: float = REPAIR_DELAY) -> None:
+        """A neighbour may know something else than we do: tell it our version in a while."""
+        _add(self._repairs, (fact, connection), now + delay)
 
     def connection_lost(self, connection: int) -> None:
         """What it should have been told goes to everyone: the wrong line may have gone on from there."""

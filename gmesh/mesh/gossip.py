@@ -11,12 +11,15 @@ from typing import TypeAlias
 
 from gmesh.mesh.actions import Action, Log, SendLine
 from gmesh.mesh.changes import Changes
-from gmesh.mesh.corrections import Corrections, Fact
+from gmesh.mesh.corrections import REPAIR_DELAY, Corrections, Fact
 from gmesh.mesh.registry import Connection, Edge, Node, Registry
 from gmesh.mesh.seen import SeenLines
 from gmesh.mesh.settings import MeshSettings
 from gmesh.proto.requests import AddEdge, AddSubnet, DelEdge, DelSubnet, KeyChanged
 from gmesh.values import Address, Subnet
+
+CROSSING_TIME = 30.0
+"""Seconds within which two lines about one fact may have crossed on a slow connection."""
 
 GossipRequest: TypeAlias = AddSubnet | DelSubnet | AddEdge | DelEdge | KeyChanged
 
@@ -42,6 +45,8 @@ class Gossip:
     ) -> None:
         self.now = 0.0
         self.seen = SeenLines(settings.max_seen, settings.ping_interval)
+        self.touched = SeenLines(settings.max_seen, CROSSING_TIME)
+        """Facts that changed a moment ago."""
         self._registry = registry
         self._entropy = entropy
         self._changes = changes
@@ -72,6 +77,7 @@ class Gossip:
 
     def announce(self, fact: Fact) -> list[Action]:
         """Tell every active connection what we know of the fact."""
+        self.touched.remember(fact, self.now)
         return self.flood(self.describe(fact), fact)
 
     def everything(self, connection: Connection) -> list[Action]:
@@ -144,6 +150,7 @@ class Gossip:
                 self._room_for_nodes(missing, first_hand) and registry.room_for_edge(source, first_hand=first_hand)
             ):
                 return False, self._refuse(connection)
+        self._touch(connection, fact, known=known is not None)
         source = registry.ensure_node(request.source, self.now)
         local = request.local if request.local is not None or known is None else known.local
         registry.put_edge(
@@ -168,6 +175,7 @@ class Gossip:
             self._corrections.deletes += 1
             self._corrections.want(fact, connection.id, self.now)
             return False, []
+        self._touch(connection, fact, known=True)
         self._registry.remove_edge(edge)
         self._changes.graph = True
         return True, self._forward(connection, line, fact)
@@ -189,6 +197,7 @@ class Gossip:
             and registry.room_for_subnet(owner, first_hand=first_hand)
         ):
             return False, self._refuse(connection)
+        self._touch(connection, fact, known=False)
         owner = registry.ensure_node(request.owner, self.now)
         registry.add_subnet(owner, request.subnet)
         self._changes.subnet(owner, request.subnet, present=True)
@@ -203,6 +212,7 @@ class Gossip:
             self.seen.remember(line, self.now)
             self._corrections.want(fact, connection.id, self.now)
             return False, []
+        self._touch(connection, fact, known=True)
         self._registry.remove_subnet(owner, request.subnet)
         self._changes.subnet(owner, request.subnet, present=False)
         return True, self._forward(connection, line, fact)
@@ -217,6 +227,20 @@ class Gossip:
         if node is None or node is self._registry.me:
             return False, []
         return True, self._forward(connection, line, ("key", request.node))
+
+    def _touch(self, connection: Connection, fact: Fact, *, known: bool) -> None:
+        """A fact is about to change as ``connection`` said; ``known``: something is known of it already.
+
+        What we told that neighbour of it a moment ago, when it was new or the connection was, may have crossed this
+        line, which we do not send back: then each of us holds what the other said. So it is told our version a little
+        later, by one end earlier than by the other, lest the repairs cross as well. What a neighbour says of itself
+        needs no repair: it corrects such things on its own.
+        """
+        recent = self.touched.since(fact) is not None or (known and self.now - connection.active_since < CROSSING_TIME)
+        if recent and connection.name != fact[1]:
+            later = REPAIR_DELAY if connection.name < self._registry.me.name else 0.0
+            self._corrections.want_repair(fact, connection.id, self.now, REPAIR_DELAY + later)
+        self.touched.remember(fact, self.now)
 
     def _repair_if_behind(self, connection: Connection, request: GossipRequest) -> None:
         """A line we know, but have moved on from, was news to this neighbour: tell it our version, a little later.

@@ -215,6 +215,7 @@ class Mesh:
         if now >= self._next_sweep:
             self._next_sweep = now + self.settings.ping_timeout
             self._gossip.seen.expire(now)
+            self._gossip.touched.expire(now)
             if self._gossip.full:
                 # What a member made up, and left, must not keep out what others have to say.
                 self._gossip.full = False

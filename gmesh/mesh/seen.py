@@ -5,12 +5,14 @@ Not here: what to do with a line that was seen.
 
 from __future__ import annotations
 
+from collections.abc import Hashable
+
 
 class SeenLines:
     """Whole lines with the time at which each was first seen, at most ``limit`` of them, each for ``lifetime`` seconds.
 
     Only the 64-bit keyed hash that Python gives strings is kept: a quarter of the memory, and two lines of one minute
-    share one with a probability below 1e-9 at the default bound.
+    share one with a probability below 1e-8 at the default bound. The facts that lines are about can be kept as well.
     """
 
     def __init__(self, limit: int, lifetime: float) -> None:
@@ -21,11 +23,11 @@ class SeenLines:
     def __len__(self) -> int:
         return len(self._times)
 
-    def since(self, line: str) -> float | None:
+    def since(self, line: Hashable) -> float | None:
         """When the line was first seen, None where it was not (or that was too long ago)."""
         return self._times.get(hash(line))
 
-    def remember(self, line: str, now: float) -> None:
+    def remember(self, line: Hashable, now: float) -> None:
         """Keep the line; the oldest one goes when there are too many."""
         key = hash(line)
         # Re-inserted at the end, because expiry relies on the order of times.
