@@ -124,6 +124,16 @@ def _unknown_algorithm(option: Option, text: str, names: list[str]) -> str:
     return f"{option.name} is '{shown(text)}'; allowed: {', '.join(names)}"
 
 
+def _proxy(option: Option, text: str) -> str:
+    from gmesh.proto.proxy import ProxySettings
+
+    try:
+        ProxySettings.parse(text)
+    except ValueError as error:
+        raise BadText(f"{error}; allowed: {option.values}") from None
+    return text.strip()
+
+
 def _text(option: Option, text: str) -> str:
     return text
 
@@ -145,6 +155,7 @@ _CONVERTERS: dict[str, Callable[[Option, str], Value]] = {
     "port": _port,
     "cipher": _cipher,
     "digest": _digest,
+    "proxy": _proxy,
     "hex": _hexadecimal,
     "base64": _text,
     "string": _text,

@@ -15,8 +15,11 @@ from gmesh.config.keys import ed25519_public_key, permission_notice, rsa_public_
 from gmesh.config.lexer import Block, Entry
 from gmesh.config.notices import Level, Notice, printable, shown
 from gmesh.config.view import OptionView
-from gmesh.crypto.nids import digest_by_name
+from gmesh.crypto.digests import digest_problem
+from gmesh.crypto.nids import NONE, cipher_by_name, digest_by_name
+from gmesh.crypto.packet_cipher import cipher_problem
 from gmesh.errors import ConfigError
+from gmesh.proto.compression import compression_problem
 from gmesh.values import Subnet, is_node_name
 
 if TYPE_CHECKING:
@@ -81,6 +84,7 @@ class Server(OptionView):
         self.subnets = list(dict.fromkeys(Subnet.parse(text) for text in self.get_list("Subnet")))
         self.connect_to = self._connect_to()
         self._depend()
+        self._check_algorithms()
         for path, what in ((self.rsa_private_file, "RSA"), (self.ed25519_private_file, "Ed25519")):
             notice = permission_notice(path, what)
             if notice:
@@ -134,6 +138,31 @@ class Server(OptionView):
             entry = self.entries("Sandbox")[0]
             text = "Sandbox is used but is not supported on this platform; allowed: off"
             self.errors.append(ConfigError(text, entry.file, entry.line, "Sandbox"))
+
+    def _check_algorithms(self) -> None:
+        """Refuse ciphers, digests and compressions that packets to us could not have here."""
+        for name, problem_of in (
+            ("Cipher", self._cipher_problem),
+            ("Digest", self._digest_problem),
+            ("Compression", self._compression_problem),
+        ):
+            # The defaults are in every library, and trying a cipher takes time.
+            for entry in self.entries(name)[:1]:
+                problem = problem_of()
+                if problem:
+                    text = f"{name} = {shown(entry.value)}: {problem}"
+                    self.errors.append(ConfigError(text, entry.file, entry.line, name))
+
+    def _cipher_problem(self) -> str:
+        info = cipher_by_name(self.get_str("Cipher"))
+        return cipher_problem(info.nid) if info is not None else ""
+
+    def _digest_problem(self) -> str:
+        info = digest_by_name(self.get_str("Digest"))
+        return digest_problem(info.nid) if info is not None and info.nid != NONE else ""
+
+    def _compression_problem(self) -> str:
+        return compression_problem(self.get_int("Compression"))
 
     def _about(self, name: str, level: Level, text: str) -> None:
         entry = next(iter(self.entries(name)), Entry(name, "", "", 0))

@@ -193,6 +193,7 @@ class Daemon:
         undo.callback(self.hub.plane.stop)
         self._listen(pairs)
         log(0, NOTICE, "Ready")
+        self.outgoing.set_proxy(server)
         self.outgoing.keep(server.connect_to)
 
     def _open_device(self) -> Device:

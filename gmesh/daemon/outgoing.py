@@ -12,6 +12,7 @@ from typing import Any
 import gevent
 
 from gmesh.config.directory import Directory
+from gmesh.config.server import Server
 from gmesh.daemon.configuration import dial_candidates
 from gmesh.daemon.hub import Hub
 from gmesh.daemon.listening import SocketPair
@@ -22,7 +23,9 @@ from gmesh.errors import ConfigError, GmeshError
 from gmesh.net.backoff import Backoff
 from gmesh.net.dialer import Dialer
 from gmesh.net.peer import PeerConnection, Spawn
+from gmesh.net.proxy import ProxyConnector
 from gmesh.net.resolver import Resolved, Resolver
+from gmesh.proto.proxy import ProxySettings
 from gmesh.values import Address
 
 MAX_EDGE_ADDRESSES = 8
@@ -58,6 +61,7 @@ class Outgoing:
         self._supervisor = supervisor
         self._clock = clock
         self._dialers: dict[str, tuple[Dialer, gevent.Greenlet]] = {}
+        self._proxy: ProxyConnector | None = None
 
     def keep(
         self, names: Iterable[str], reason: str = "it is no longer in the configuration"
@@ -82,8 +86,22 @@ class Outgoing:
             backoff=Backoff(minimum, maximum),
             connect_timeout=connect,
             clock=self._clock,
+            proxy=lambda: self._proxy,
         )
         self._dialers[name] = (dialer, self._supervisor.spawn(f"dialer {name}", dialer.run, policy="restart"))
+
+    def set_proxy(self, server: Server) -> None:
+        """Connections from now on are made as the option Proxy says."""
+        settings = ProxySettings.parse(server.get_str("Proxy"))
+        self._proxy = None
+        if settings is not None:
+            self._proxy = ProxyConnector(
+                settings,
+                resolve=self._resolver.resolve,
+                prepare=self.prepare,
+                variables={"NAME": server.name} | ({"NETNAME": server.netname} if server.netname else {}),
+                family=self.family,
+            )
 
     def set_timeouts(self, minimum: float, maximum: float) -> None:
         """A reload changed MinTimeout or MaxTimeout (seconds)."""

@@ -63,6 +63,7 @@ class Reloader:
         self.hub.route_settings = routes
         self.hub.install_routes()
         self.outgoing.set_timeouts(*timeouts)
+        self.outgoing.set_proxy(server)
         added, removed = self.outgoing.keep(server.connect_to)
         changed = self._close_changed()
         self.outgoing.nudge()

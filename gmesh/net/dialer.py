@@ -15,6 +15,7 @@ import gevent.event
 from gmesh.errors import GmeshError
 from gmesh.net.backoff import Backoff
 from gmesh.net.peer import PeerConnection
+from gmesh.net.proxy import ProxyConnector
 from gmesh.net.race import Connected, Race, RaceHost
 from gmesh.net.resolver import Resolved
 from gmesh.values import Address
@@ -53,8 +54,11 @@ class Dialer:
         backoff: Backoff,
         connect_timeout: float,
         clock: Callable[[], float],
+        proxy: Callable[[], ProxyConnector | None] = lambda: None,
     ) -> None:
+        """``proxy`` says in each round by what proxy to connect, if by any."""
         self.name = name
+        self._proxy = proxy
         self.backoff = backoff
         self._host = host
         self._clock = clock
@@ -122,8 +126,11 @@ class Dialer:
     def _round(self) -> bool:
         """Try all addresses in their order, each after the one before has failed or kept silent for `STAGGER`.
 
-        Returns whether a connection was established (and has ended). Attempts without an answer go on.
+        Returns whether a connection was established (and has ended). Attempts without an answer go on. Through a proxy
+        every address has all the time it needs: what is slow there is the proxy, for all addresses alike.
         """
+        proxy = self._proxy()
+        patience = STAGGER if proxy is None else self._race.timeout
         try:
             candidates = self._host.candidates(self.name)
         except GmeshError as error:
@@ -131,15 +138,15 @@ class Dialer:
             return False
         for host, port in candidates:
             try:
-                resolved = self._host.resolve(host, port)
+                resolved = self._host.resolve(host, port) if proxy is None else proxy.targets(host, port)
             except GmeshError as error:
                 self._host.log(1, f"Address of {self.name}: {error}", f"resolve {self.name} {host}")
                 continue
             for family, sockaddr in resolved:
                 if self._over or self._host.connected(self.name):
                     return False
-                self._race.start(family, sockaddr)
-                if self._await_winner(STAGGER):
+                self._race.start(family, sockaddr, proxy)
+                if self._await_winner(patience):
                     return True
         return False
 

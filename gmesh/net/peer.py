@@ -127,7 +127,8 @@ class PeerConnection:
         self.meta = meta
         self.gate: Gate | None = None
         self.local_host = ""
-        with contextlib.suppress(OSError):
+        # A proxy command's socket pair has no address.
+        with contextlib.suppress(OSError, IndexError):
             self.local_host = Address.from_sockaddr(sock.getsockname()).host
         self._hub = hub
         self._clock = clock

@@ -17,6 +17,7 @@ import gevent.socket
 
 from gmesh.errors import GmeshError
 from gmesh.net.peer import Spawn, reason_of, tune_meta_socket
+from gmesh.net.proxy import ProxyConnector
 from gmesh.net.resolver import SockAddr
 from gmesh.values import Address
 
@@ -54,10 +55,10 @@ class Race:
         """Whether an attempt may still succeed."""
         return bool(self._running)
 
-    def start(self, family: int, sockaddr: SockAddr) -> None:
-        """Begin an attempt, unless enough are under way to this address."""
-        if Counter(self._running.values())[sockaddr] < MAX_ATTEMPTS:
-            greenlet = self._host.spawn(f"connect {self._name}", self._attempt, family, sockaddr)
+    def start(self, family: int, sockaddr: SockAddr, proxy: ProxyConnector | None = None) -> None:
+        """Begin an attempt, through a proxy if there is one, unless enough are under way to this address."""
+        if Counter(self._running.values())[sockaddr] < (MAX_ATTEMPTS if proxy is None else 1):
+            greenlet = self._host.spawn(f"connect {self._name}", self._attempt, family, sockaddr, proxy)
             self._running[greenlet] = sockaddr
             greenlet.link(self._ended)
 
@@ -78,18 +79,24 @@ class Race:
         self._running.pop(greenlet, None)
         self._news.set()
 
-    def _attempt(self, family: int, sockaddr: SockAddr) -> None:
+    def _attempt(self, family: int, sockaddr: SockAddr, proxy: ProxyConnector | None) -> None:
         address = Address.from_sockaddr(sockaddr)
         text, key = f"{self._name} ({address})", f"{self._name} {address}"
+        if proxy is not None:
+            text += f" by {proxy.settings.kind} proxy"
         self._host.log(1, f"Trying to connect to {text}", f"dial {key}")
         with contextlib.ExitStack() as undo:
             try:
-                sock = gevent.socket.socket(family, std_socket.SOCK_STREAM)
-                undo.callback(sock.close)
-                tune_meta_socket(sock)
-                self._host.prepare(sock, family)
-                sock.settimeout(self.timeout)
-                sock.connect(sockaddr)
+                if proxy is None:
+                    sock = gevent.socket.socket(family, std_socket.SOCK_STREAM)
+                    undo.callback(sock.close)
+                    tune_meta_socket(sock)
+                    self._host.prepare(sock, family)
+                    sock.settimeout(self.timeout)
+                    sock.connect(sockaddr)
+                else:
+                    sock, address = proxy.open(self._name, sockaddr, self.timeout)
+                    undo.callback(sock.close)
             except TimeoutError:
                 self._host.log(1, f"Timeout while connecting to {text}", f"timeout {key}")
             except OSError as error:

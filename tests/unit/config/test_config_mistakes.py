@@ -11,6 +11,7 @@ from gmesh.config.directory import Directory
 from gmesh.config.notices import Level
 from gmesh.config.settings import all_options
 from gmesh.errors import ConfigError
+from gmesh.proto import compression
 from tests.unit.config.net_directory import loud, make, server
 
 FATAL = [
@@ -32,6 +33,11 @@ FATAL = [
     ("Cipher = rot13", "Cipher", ["Unrecognized cipher type!", "aes-256-cbc", "none"]),
     ("Digest = crc32", "Digest", ["Unrecognized digest type!", "sha256", "none"]),
     ("MACLength = -1", "MACLength", ["Bogus MAC length!"]),
+    ("Cipher = aes-256-ctr", "Cipher", ["Cipher = aes-256-ctr", "same key stream", "choose a CBC cipher"]),
+    ("Cipher = AES-128-OFB", "Cipher", ["aes-128-ofb is a stream cipher"]),
+    ("Proxy = socks6 localhost 1", "Proxy", ["Unknown proxy type socks6!", "socks5 HOST PORT"]),
+    ("Proxy = http localhost", "Proxy", ["Host and port argument expected for proxy!"]),
+    ("Proxy = exec", "Proxy", ["Argument expected for proxy type exec!"]),
     ("Compression = 13", "Compression", ["Bogus compression level!", "0 to 12"]),
     ("Subnet = 10.0.0.1/8", "Subnet", ["Network address and prefix length do not match", "10.0.0.1/8"]),
     ("Subnet = fd00::1/64", "Subnet", ["Network address and prefix length do not match"]),
@@ -66,12 +72,10 @@ SURVIVED: list[tuple[str, Level, list[str]]] = [
     ("ConnectTo = not/a/name", Level.ERROR, ["not/a/name", "hosts/"]),
     ("PortNumber = 5", Level.WARNING, ["PortNumber", "not a known option"]),
     ("PingIntervall = 5", Level.WARNING, ["did you mean PingInterval?"]),
-    ("Compression = 11", Level.WARNING, ["Compression = 11", "not effective", "0"]),
     ("StrictSubnets = yes", Level.WARNING, ["StrictSubnets = yes", "not effective"]),
     ("TunnelServer = yes", Level.WARNING, ["TunnelServer = yes", "not effective"]),
     ("AutoConnect = yes", Level.WARNING, ["AutoConnect = yes", "not effective"]),
     ("LocalDiscovery = yes", Level.WARNING, ["LocalDiscovery = yes", "not effective"]),
-    ("Proxy = socks5 localhost 1080", Level.WARNING, ["Proxy", "not effective"]),
     ("GraphDumpFile = /tmp/x", Level.WARNING, ["GraphDumpFile", "not effective", "ignored"]),
     ("ExperimentalProtocol = yes", Level.WARNING, ["ExperimentalProtocol", "not effective"]),
     ("BroadcastSubnet = 10.0.0.255", Level.WARNING, ["BroadcastSubnet", "not effective"]),
@@ -106,6 +110,8 @@ def test_mistakes_that_are_survived(tmp_path: Path, line: str, level: Level, wor
         "DeviceType = dummy",
         "DeviceType = TAP",
         "Compression = 9",
+        "Proxy = socks5 localhost 1080",
+        "Proxy = exec ncat $REMOTEADDRESS $REMOTEPORT",
         "UPnP = no",
         "DisableBuggyPeers = yes",
         "IffOneQueue = yes",
@@ -115,9 +121,21 @@ def test_what_asks_for_nothing_is_not_warned_about(tmp_path: Path, line: str) ->
     assert server(tmp_path, f"Name = a\n{line}\n").notices == []
 
 
+@pytest.mark.parametrize(("level", "package"), [(10, "lzallright"), (11, "lzallright"), (12, "lz4")])
+def test_compression_without_its_package_forbids_a_start(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, level: int, package: str
+) -> None:
+    monkeypatch.setattr(compression, "_lzo", lambda: None)
+    monkeypatch.setattr(compression, "_lz4", lambda: None)
+    with pytest.raises(ConfigError, match=package) as caught:
+        server(tmp_path, f"Name = a\nCompression = {level}\n")
+    assert (caught.value.line, caught.value.key) == (2, "Compression")
+    assert "pip install 'gmesh[compress]'" in caught.value.message
+
+
 def test_values_not_acted_on_give_way(tmp_path: Path) -> None:
-    ours = server(tmp_path, "Name = a\nCompression = 11\nStrictSubnets = yes\n")
-    assert (ours.get_int("Compression"), ours.get_bool("StrictSubnets")) == (0, False)
+    ours = server(tmp_path, "Name = a\nStrictSubnets = yes\n")
+    assert ours.get_bool("StrictSubnets") is False
 
 
 def test_every_ineffective_option_warns_when_it_asks_for_something(tmp_path: Path) -> None:
