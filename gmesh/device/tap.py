@@ -8,12 +8,15 @@ Not here: answers to the kernel's questions for hardware addresses in router mod
 
 from __future__ import annotations
 
+import contextlib
+import time
 from typing import Any
 
 from gmesh.device.ethernet import EthernetDevice
 from gmesh.device.tuntap import DEFAULT_DEVICE, open_interface
 
-_HARDWARE = slice(6, 12)
+LOOK_INTERVAL = 1.0
+"""Seconds between two looks at the interface's hardware address, while frames are written."""
 
 
 class TapDevice(EthernetDevice):
@@ -31,23 +34,20 @@ class TapDevice(EthernetDevice):
         )
         self.routed = routed
         self._hardware: bytes = handle.hwaddr
-
-    def read(self) -> bytes | None:
-        frame = super().read()
-        if self.routed and frame is not None and frame[_HARDWARE] != self._hardware:
-            # It may be bridged; or tinc-up has given it another address, which its first frame tells.
-            self._look_again()
-        return frame
+        self._looked_at = time.monotonic()
 
     def write(self, frame: bytes) -> bool:
-        return super().write(self._hardware + frame[6:] if self.routed else frame)
+        return super().write(self._own_address() + frame[6:] if self.routed else frame)
 
-    def _look_again(self) -> None:
-        try:
-            self._hardware = self._handle.hwaddr
-        except OSError:
-            # Renamed, for instance: what was known is as good as anything.
-            return
+    def _own_address(self) -> bytes:
+        """The interface's hardware address, which tinc-up or an administrator may change at any time."""
+        now = time.monotonic()
+        if now - self._looked_at >= LOOK_INTERVAL:
+            self._looked_at = now
+            # Renamed, for instance: then what was known is as good as anything.
+            with contextlib.suppress(OSError):
+                self._hardware = self._handle.hwaddr
+        return self._hardware
 
 
 def open_tap(path: str = DEFAULT_DEVICE, interface: str = "", *, routed: bool, one_queue: bool = False) -> TapDevice:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import socket
 import struct
+import time
 from collections.abc import Iterator
 from typing import Any
 
@@ -14,7 +15,7 @@ from gmesh.device.choose import follow_mode, open_device
 from gmesh.device.dummy import DummyDevice
 from gmesh.device.multicast import MulticastDevice, open_multicast
 from gmesh.device.raw_socket import RawSocketDevice
-from gmesh.device.tap import TapDevice
+from gmesh.device.tap import LOOK_INTERVAL, TapDevice
 from gmesh.device.tun import TunDevice
 from gmesh.device.tuntap import why_invalid
 from gmesh.errors import ConfigError, GmeshError
@@ -77,11 +78,13 @@ def test_routed_frames_bear_the_interfaces_own_address(handle: Handle) -> None:
     assert handle.kernel.recv(2000) == OWN + tun_frame[6:]
 
 
-def test_a_new_hardware_address_is_noticed_by_its_first_frame(handle: Handle) -> None:
+def test_a_new_hardware_address_is_noticed(handle: Handle, monkeypatch: pytest.MonkeyPatch) -> None:
     device = TapDevice(handle, "/dev/net/tun", routed=True)
     handle.hwaddr = OTHER
-    handle.kernel.send(frame(source=OTHER))
-    device.read()
+    device.write(frame())
+    assert handle.kernel.recv(2000)[:6] == OWN, "nobody asks for each frame"
+    later = time.monotonic() + LOOK_INTERVAL
+    monkeypatch.setattr(time, "monotonic", lambda: later)
     device.write(frame())
     assert handle.kernel.recv(2000)[:6] == OTHER
 
