@@ -1,30 +1,30 @@
-"""Ed25519 keys in tinc's expanded form, as bytes and as text (sptps 6.1, 8; config 5).
+"""Ed25519 in tinc's form: expanded keys, as bytes and as text, and their signatures (sptps 6.1 to 6.3, 8; config 5).
 
-The multiplication with the base point is done by pycryptodome's C code. Not here: signatures, files.
+No library signs with an expanded key, as its seed is gone, so signing is put together from SHA-512 and a multiplication
+with the base point. The latter is pycryptodome's C code, the rest Python integers: it is **not** constant time, and a
+signature is made once per handshake only. Not here: files, the curve itself (`curve.py`).
 """
 
 from __future__ import annotations
 
+import functools
 import hashlib
+import hmac
 import re
+from collections.abc import Callable
 
-from Crypto.PublicKey import ECC
-
-from gmesh.crypto import base64
+from gmesh.crypto import base64, curve
 from gmesh.errors import KeyFileError
 
 SEED_SIZE = 32
 PRIVATE_SIZE = 64
 PUBLIC_SIZE = 32
 PUBLIC_TEXT_LENGTH = 43
+SIGNATURE_SIZE = 64
 _PEM_LINE_BYTES = 48
 
 _PRIVATE_LABEL = "ED25519 PRIVATE KEY"
 _PUBLIC_LABEL = "ED25519 PUBLIC KEY"
-_BASE_POINT = (
-    0x216936D3CD6E53FEC0A4E231FDD6DC5C692CC7609525A7B2C9562D608F25D51A,
-    0x6666666666666666666666666666666666666666666666666666666666666658,
-)
 
 
 class Ed25519PrivateKey:
@@ -39,7 +39,7 @@ class Ed25519PrivateKey:
         if expanded[0] & 7 or expanded[31] & 0xC0 != 0x40:
             raise KeyFileError("the scalar of the Ed25519 private key is not a clamped one")
         self.expanded = expanded
-        self.public = _public_from_scalar(int.from_bytes(expanded[:32], "little"))
+        self.public = curve.encode(curve.multiply_base(int.from_bytes(expanded[:32], "little")))
 
     @classmethod
     def from_seed(cls, seed: bytes) -> Ed25519PrivateKey:
@@ -65,8 +65,67 @@ class Ed25519PrivateKey:
         """tinc's PEM-like text, with a newline at the end."""
         return _encode_pem(self.expanded + self.public, _PRIVATE_LABEL)
 
+    @property
+    def scalar(self) -> bytes:
+        """The clamped scalar, 32 bytes little endian, as Diffie-Hellman takes it."""
+        return self.expanded[:32]
+
+    def sign(self, message: bytes) -> bytes:
+        """The signature, 64 bytes, the same that RFC 8032 makes of the seed (sptps 6.2)."""
+        nonce = _hash_to_scalar(self.expanded[32:], message)
+        commitment = curve.encode(curve.multiply_base(nonce))
+        challenge = _hash_to_scalar(commitment, self.public, message)
+        answer = (nonce + challenge * int.from_bytes(self.scalar, "little")) % curve.ORDER
+        return commitment + answer.to_bytes(32, "little")
+
     def __repr__(self) -> str:
         return f"Ed25519PrivateKey(public={public_to_text(self.public)})"
+
+
+def verify(public: bytes, message: bytes, signature: bytes) -> bool:
+    """Whether the owner of ``public`` signed ``message``, by the plain equation without cofactor (sptps 6.3).
+
+    False for anything malformed, and for a public key of small order, for which anybody could sign (requirement 3).
+    """
+    if len(signature) != SIGNATURE_SIZE:
+        return False
+    try:
+        curve.check_order(public)
+        return _verifier()(public, message, signature)
+    except curve.BadPoint:
+        return False
+
+
+@functools.cache
+def _verifier() -> Callable[[bytes, bytes, bytes], bool]:
+    """The faster library's verification, where there is one."""
+    try:
+        from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
+        from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
+
+        Ed25519PublicKey.from_public_bytes(curve.encode(curve.multiply_base(1)))
+    except (ImportError, UnsupportedAlgorithm):
+        return verify_with_pycryptodome
+
+    def check(public: bytes, message: bytes, signature: bytes) -> bool:
+        try:
+            Ed25519PublicKey.from_public_bytes(public).verify(signature, message)
+        except (ValueError, InvalidSignature):
+            return False
+        return True
+
+    return check
+
+
+def verify_with_pycryptodome(public: bytes, message: bytes, signature: bytes) -> bool:
+    """The verification where the package `cryptography` is missing: a few milliseconds. Raises curve.BadPoint."""
+    answer = int.from_bytes(signature[32:], "little")
+    if answer >= curve.ORDER:
+        return False
+    key = curve.decode(public)
+    challenge = _hash_to_scalar(signature[:32], public, message)
+    commitment = curve.multiply_base(answer) + -key * challenge
+    return hmac.compare_digest(curve.encode(commitment), signature[:32])
 
 
 def public_to_text(public: bytes) -> str:
@@ -94,9 +153,8 @@ def public_from_pem(text: str) -> bytes:
     return _decode_pem(text, _PUBLIC_LABEL, PUBLIC_SIZE)
 
 
-def _public_from_scalar(scalar: int) -> bytes:
-    x, y = (ECC.EccPoint(*_BASE_POINT, curve="Ed25519") * scalar).xy  # type: ignore[attr-defined]
-    return (int(y) | (int(x) & 1) << 255).to_bytes(PUBLIC_SIZE, "little")
+def _hash_to_scalar(*parts: bytes) -> int:
+    return int.from_bytes(hashlib.sha512(b"".join(parts)).digest(), "little") % curve.ORDER
 
 
 def _encode_pem(data: bytes, label: str) -> str:
