@@ -112,6 +112,9 @@ class ScriptQueue:
         """host-up and hosts/NODE-up, or subnet-up, or their mirrors."""
         up = isinstance(event, NodeUp | SubnetUp)
         word = "up" if up else "down"
+        if isinstance(event, SubnetUp | SubnetDown) and not os.path.exists(self.settings.path(f"subnet-{word}")):
+            # A neighbour may come or go with thousands of subnets, and the loop waits for this.
+            return
         variables = remote_variables(event.node, event.address)
         if isinstance(event, NodeUp | NodeDown):
             self.put(f"host-{word}", variables, subject=("host", event.node), up=up)

@@ -148,6 +148,8 @@ class PeerConnection:
 
     def send_line(self, line: str, fact: Hashable = None) -> None:
         """Queue a request line; a later one about the same ``fact`` replaces it while it waits."""
+        if self._close_reason is not None:
+            return
         self.outbox.put_line(line, fact)
         if self.outbox.bytes > MAX_WAITING_TEXT:
             self.close("it does not read what we tell it")
