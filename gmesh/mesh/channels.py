@@ -26,6 +26,7 @@ from gmesh.mesh.events import (
 )
 from gmesh.mesh.health import Timing
 from gmesh.mesh.legacy_channel import LegacyChannel
+from gmesh.mesh.limits import TokenBucket
 from gmesh.mesh.registry import Node, Registry
 from gmesh.mesh.settings import MeshSettings
 from gmesh.mesh.udp import UdpPath
@@ -36,6 +37,8 @@ from gmesh.values import MTU, OPTION_PMTU, OPTION_TCPONLY, Address
 NEVER = math.inf
 Flood = Callable[[str, Hashable], list[Action]]
 """Sends a line of our own to every active connection; the fact is as in `SendLine`."""
+HEARSAY_BURST, HEARSAY_RATE = 1000, 200.0
+"""As in `gmesh.mesh.udp`, for all nodes together."""
 MAX_EDGE_ADDRESSES = 4
 MAX_LOCAL_ADDRESSES = 2
 
@@ -120,6 +123,7 @@ class DataChannels:
         self._peers: dict[str, _Peer] = {}
         self._queue: list[tuple[float, str]] = []
         self._expire_at = now + settings.key_expire
+        self._hearsay = TokenBucket(HEARSAY_BURST, HEARSAY_RATE, now)
 
     # The graph
 
@@ -140,6 +144,7 @@ class DataChannels:
             limit=self._mtu_limit(node.name),
             ping_interval=self._settings.ping_interval,
             timing=self._timing,
+            hearsay=self._hearsay,
         )
         peer = _Peer(node, LegacyChannel(node, self._registry, self._settings, self._entropy, path), path)
         self._peers[node.name] = peer

@@ -15,6 +15,7 @@ from gmesh.mesh.actions import Action, Log, SendProbe, SetPath
 from gmesh.mesh.candidates import Candidates, Source, is_probeable
 from gmesh.mesh.events import FlowCounters, FlowReader
 from gmesh.mesh.health import NEVER, Health, Question, Questions, Timing, Verdict
+from gmesh.mesh.limits import TokenBucket
 from gmesh.mesh.pmtu import SMALL_PROBE, Overhead, PathMtu, Purpose, Round
 from gmesh.mesh.punching import Step, step
 from gmesh.proto import probe
@@ -25,6 +26,10 @@ IDLE = 30.0
 """Without traffic for so many seconds a search only goes on at the ping interval."""
 OTHERS_INTERVAL = 2.0
 """How often the addresses of a dead path that were not in use are tried."""
+
+HEARSAY_BURST, HEARSAY_RATE = 60, 15.0
+"""Probes (and per second) to addresses of one node of which only others say that it is there: a member can name anybody
+in any number of keys and edges, and must not make us an amplifier (data-legacy 12)."""
 
 
 class State(Enum):
@@ -63,7 +68,9 @@ class UdpPath:
         limit: int,
         ping_interval: float = 60.0,
         timing: Timing | None = None,
+        hearsay: TokenBucket | None = None,
     ) -> None:
+        """``hearsay`` limits, for all nodes together, the probes to addresses from which nothing authentic came."""
         self.node = node
         self.state = State.OFF
         self.address: Address | None = None
@@ -87,6 +94,9 @@ class UdpPath:
         self._died = 0.0
         self._next_poll = self._next_probe = self._next_round = NEVER
         self._verified_at = self._grown_at = -NEVER
+        self._hearsay = [TokenBucket(HEARSAY_BURST, HEARSAY_RATE, 0.0)]
+        if hearsay is not None:
+            self._hearsay.append(hearsay)
 
     # What others read
 
@@ -344,8 +354,13 @@ class UdpPath:
     # Questions and answers
 
     def _ask(self, address: Address, size: int, now: float, ttl: int = 0) -> list[Action]:
-        frame = self._questions.ask(size, address, now)
         candidate = self.candidates.get(address)
+        known = (self.confirmed and address == self.address) or (
+            candidate is not None and candidate.source is Source.SEEN
+        )
+        if not known and not all(bucket.take(now) for bucket in self._hearsay):
+            return []
+        frame = self._questions.ask(size, address, now)
         if candidate is not None:
             candidate.probed_at = now
         return [SendProbe(self.node, frame, address, ttl)]

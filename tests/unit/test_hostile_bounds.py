@@ -7,7 +7,7 @@ import random
 from gmesh.config.notices import MOST_ERRORS, ConfigErrors
 from gmesh.daemon.log_limit import LogLimiter
 from gmesh.errors import ConfigError
-from gmesh.mesh.actions import ProceedHandshake, SendLine, SetPath
+from gmesh.mesh.actions import ProceedHandshake, SendLine, SendProbe, SetPath
 from gmesh.mesh.events import FlowCounters
 from gmesh.mesh.mesh import Mesh
 from gmesh.mesh.settings import MeshSettings
@@ -121,3 +121,14 @@ def test_a_file_of_garbage_is_not_reported_line_by_line() -> None:
     assert len(lines) == MOST_ERRORS + 1
     assert lines[0] == "tinc.conf line 1: control character"
     assert lines[-1] == f"{1000 - MOST_ERRORS} more errors were left out"
+
+
+def test_keys_that_name_strangers_do_not_make_us_an_amplifier() -> None:
+    bench = Bench()
+    bench.join(1, "M")
+    probes = 0
+    for number in range(2000):
+        key = f"{number:096x}"
+        actions = bench.say(1, f"16 M me {key} 427 672 4 0 198.51.{number >> 8}.{number & 255} 655")
+        probes += sum(isinstance(action, SendProbe) for action in [*actions, *bench.wait(0.005)])
+    assert 5 < probes < 60 + 15 * 10 + 20
