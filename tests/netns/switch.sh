@@ -94,10 +94,13 @@ listen relayed 6 A B
 frames C send vpn0 "$(address_of C)" $EVERYBODY relayed
 check relayed "A B C" "a broadcast of C reaches everyone once" once relayed A B
 
+# What does not fit a datagram goes through B by TCP, where it cannot be said that it is for C alone.
+size=1500
+[[ $broadcast == mst ]] || size=1200
 listen tagged 6 B C
-frames A send vpn0 "$(address_of A)" $EVERYBODY tagged vlan=42 size=1500
-check tagged "A B C" "a full frame with a VLAN tag arrives" once tagged B C
-check tag "A B C" "its tag is still there" grep -q " 42 1514$" "$LAB_WORK/tagged.C"
+frames A send vpn0 "$(address_of A)" $EVERYBODY tagged vlan=42 size=$size
+check tagged "A B C" "a frame of $size bytes with a VLAN tag arrives" once tagged B C
+check tag "A B C" "its tag is still there" grep -q " 42 $((size + 14))$" "$LAB_WORK/tagged.C"
 
 check stranger "A B C" "a frame for nobody known is flooded" flooded
 frames A send vpn0 $HOST $EVERYBODY hello
