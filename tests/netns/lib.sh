@@ -377,7 +377,7 @@ logged() { last_life "$1" | grep -q -- "$2"; }
 start() {
     local name
     for name in "$@"; do launch "$name"; done
-    for name in "$@"; do need 15 "$name is ready" logged "$name" "Ready"; done
+    for name in "$@"; do need 40 "$name is ready" logged "$name" "Ready"; done
 }
 
 alive() { kill -0 "${PID[$1]}"; }
