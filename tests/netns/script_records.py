@@ -63,7 +63,7 @@ def as_tinc(blocks: list[Block], debug: str) -> list[Block]:
         changed.setdefault("NETNAME", "")
         if "SUBNET" in changed:
             short = changed["SUBNET"]
-            assert "#" not in short and not short.endswith(("/32", "/128")), f"{script}: {short} is not the short form"
+            assert not short.endswith(("/32", "/128")), f"{script}: {short} is not the short form"
             changed["SUBNET"] = long_form(short)
             assert changed.get("WEIGHT", "").isdigit(), f"{script}: WEIGHT is no number"
         result.append((script, changed))
@@ -100,7 +100,7 @@ def _subject(block: Block) -> tuple[str | None, str | None]:
 
 
 def without_stale(theirs: list[Block], ours: list[Block]) -> list[Block]:
-    """Their record without subnet-up runs that we lack and that subnet-down took back before any host went up or down."""
+    """Their record without runs of subnet-up that we lack and that subnet-down took back before the next host event."""
     gone: set[int] = set()
     for down, block in enumerate(theirs):
         if not block[0].startswith("subnet-down"):

@@ -12,6 +12,7 @@
 
 source "$(dirname "$0")/lib.sh"
 
+cd "$LAB_WORK" || exit # where scripts of tinc 1.0 in the foreground find themselves
 OTHERS=${KINDS[0]:-tinc10}
 KINDS=(gmesh tinc10 "$OTHERS" "$OTHERS" "$OTHERS" "$OTHERS")
 [[ -z ${VARIANT[net]:-} ]] || DAEMON_OPTIONS=(-n "${VARIANT[net]}")
