@@ -197,7 +197,7 @@ def gossip(me: str, victim: str, other: str, third: str, scale: int) -> Iterator
     )
     yield (
         "a giant subnet list",
-        (f"10 {nonce()} {me} 172.{16 + (n >> 16)}.{n >> 8 & 255}.{n & 255}" for n in range(10_000 * scale)),
+        (f"10 {nonce()} {me} 172.{16 + (n >> 16)}.{n >> 8 & 255}.{n & 255}" for n in range(5000 * scale)),
     )
     yield (
         "invented owners of subnets",
@@ -396,7 +396,8 @@ def main() -> None:
                 ending = ", then the connection was closed"
         print(f"{title}: {member.sent} lines in {time.monotonic() - start:.1f} s{ending}", flush=True)
 
-    for title, lines in (*keys(me, victim, other, third, scale), *gossip(me, victim, other, third, scale)):
+    # The storms come last, as every connection after them is told what they left.
+    for title, lines in keys(me, victim, other, third, scale):
         run(title, telling(lines))
     for line in (
         "4 655 0 c",
@@ -415,8 +416,10 @@ def main() -> None:
     run("packets by TCP", by_tcp(scale))
     run("packets and probes by UDP", by_udp(3.0 * scale))
     run("half a frame", half_frame)
-    run("neither listens nor stops", deaf)
     print(f"reconnecting: {reconnecting(address, directory, victim, 3.0 * scale)}", flush=True)
+    for title, lines in gossip(me, victim, other, third, scale):
+        run(title, telling(lines))
+    run("neither listens nor stops", deaf)
 
 
 if __name__ == "__main__":
