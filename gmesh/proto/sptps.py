@@ -1,0 +1,456 @@
+"""Sessions of SPTPS without I/O: handshake and records together, as stream or as datagrams (sptps 2, 5).
+
+`StreamSession` is for meta connections and invitations: every error is the end. `DatagramSession` is for VPN packets:
+an error drops one datagram, and the session stays as it was. Not here: who a session is with, and what records mean.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from gmesh.crypto.ed25519 import Ed25519PrivateKey
+from gmesh.errors import DatagramError, PeerError
+from gmesh.proto.sptps_flow import (
+    APPLICATION_RECORDS,
+    DEFAULT_REPLAY_WINDOW,
+    HANDSHAKE_RECORD,
+    LAST_NUMBER,
+    OVERHEAD,
+    TAG_SIZE,
+    WORN_NUMBER,
+    DatagramFlow,
+    FlowState,
+)
+from gmesh.proto.sptps_handshake import (
+    KEX_SIZE,
+    ConfirmReceiveKey,
+    Entropy,
+    Handshake,
+    HandshakeFinished,
+    HandshakeState,
+    RecordCipher,
+    RecordSuite,
+    SendHandshake,
+    StageReceiveKey,
+    Step,
+    UseSendKey,
+    tinc_only,
+)
+
+HANDSHAKE_SECONDS = 10.0
+"""A handshake that takes longer has lost a message, and there is no way to ask for it again."""
+
+MAX_DATA = 65535
+MAX_EARLY_DATAGRAMS = 8
+"""Datagrams that overtake the last message of the first handshake and wait for it."""
+
+_LENGTH_SIZE = 2
+_FIRST_ENCRYPTED = 2
+"""KEX and SIG of the first handshake are numbers 0 and 1."""
+
+
+@dataclass(frozen=True, slots=True)
+class Record:
+    """An application record; ``kind`` is 0 to 127."""
+
+    kind: int
+    data: bytes = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class HandshakeStalled:
+    """A handshake was not finished in time. Only a new session helps; the keys in force still work until then."""
+
+
+SptpsEvent = Record | HandshakeFinished | HandshakeStalled
+
+
+class _Session:
+    """What both kinds have in common: a handshake and how long it may take."""
+
+    def __init__(self, handshake: Handshake) -> None:
+        self._handshake = handshake
+        self._deadline = math.inf
+
+    @property
+    def established(self) -> bool:
+        """Whether the first handshake is finished, so that records can be sent."""
+        return self._handshake.established
+
+    @property
+    def renewing(self) -> bool:
+        """Whether a handshake is under way."""
+        return self._handshake.state is not HandshakeState.READY
+
+    @property
+    def initiator(self) -> bool:
+        return self._handshake.initiator
+
+    def next_timeout(self) -> float:
+        """When `on_timeout` wants to be called, in the time of ``now``; infinity for never."""
+        return self._deadline
+
+    def on_timeout(self, now: float) -> list[SptpsEvent]:
+        """`HandshakeStalled`, once for each handshake that takes too long."""
+        if now < self._deadline:
+            return []
+        self._deadline = math.inf
+        return [HandshakeStalled()]
+
+    def _watch(self, now: float) -> None:
+        if not self.renewing:
+            self._deadline = math.inf
+        elif self._deadline == math.inf:
+            self._deadline = now + HANDSHAKE_SECONDS
+
+
+class StreamSession(_Session):
+    """A session over an ordered byte stream. Raises PeerError, after which nothing works any more."""
+
+    def __init__(
+        self,
+        *,
+        initiator: bool,
+        private_key: Ed25519PrivateKey,
+        peer_public: bytes,
+        label: bytes,
+        entropy: Entropy,
+        now: float,
+        max_data: int = MAX_DATA,
+        make_nonce: Callable[[], bytes] | None = None,
+        choose_suite: Callable[[bytes, bytes], RecordSuite] = tinc_only,
+    ) -> None:
+        """Keys and label as in sptps 1; ``max_data`` bounds what a record may announce once it is encrypted."""
+        super().__init__(
+            Handshake(
+                initiator=initiator,
+                private_key=private_key,
+                peer_public=peer_public,
+                label=label,
+                entropy=entropy,
+                error=PeerError,
+                make_nonce=make_nonce,
+                choose_suite=choose_suite,
+            )
+        )
+        self._max_data = max_data
+        self._input = bytearray()
+        self._start = 0
+        self._output = bytearray()
+        self._sending: RecordCipher | None = None
+        self._receiving: RecordCipher | None = None
+        self._staged: RecordCipher | None = None
+        self._next_sent = 0
+        self._next_received = 0
+        self._error: PeerError | None = None
+        self._perform(self._handshake.start(), now)
+
+    def __repr__(self) -> str:
+        return f"StreamSession({self._handshake!r})"
+
+    @property
+    def waiting_input(self) -> int:
+        """Bytes that were fed and not yet taken."""
+        return len(self._input) - self._start
+
+    @property
+    def pending(self) -> int:
+        """Bytes that wait in `data_to_send`."""
+        return len(self._output)
+
+    @property
+    def worn(self) -> bool:
+        """Whether so many records went by that the stream itself has to be replaced before the numbers end."""
+        return max(self._next_sent, self._next_received) > WORN_NUMBER
+
+    def receive(self, data: bytes, now: float) -> list[SptpsEvent]:
+        """Take bytes in pieces of any size; returns what they completed.
+
+        An error behind complete records is raised by the next call, so that none of them is lost.
+        """
+        self.feed(data)
+        events: list[SptpsEvent] = []
+        try:
+            while (event := self.next_event(now)) is not None:
+                events.append(event)
+        except PeerError:
+            if not events:
+                raise
+        return events
+
+    def feed(self, data: bytes) -> None:
+        """Store bytes for `next_event` and `take_raw`."""
+        if self._error is not None:
+            raise self._error
+        if self._start:
+            del self._input[: self._start]
+            self._start = 0
+        self._input += data
+
+    def next_event(self, now: float) -> SptpsEvent | None:
+        """Take records up to the first event; None when more bytes are needed."""
+        if self._error is not None:
+            raise self._error
+        try:
+            while (record := self._take_record()) is not None:
+                kind, data = record
+                if kind < APPLICATION_RECORDS:
+                    if self._receiving is None:
+                        raise PeerError("an application record before the handshake was finished")
+                    return Record(kind, data)
+                if kind != HANDSHAKE_RECORD:
+                    raise PeerError(f"a record of the unknown type {kind}")
+                event = self._perform(self._handshake.receive(data), now)
+                if event is not None:
+                    return event
+        except PeerError as error:
+            self._error = error
+            raise
+        return None
+
+    def take_raw(self, length: int) -> bytes | None:
+        """The next bytes of the stream as they are, outside of all records; None while some are missing."""
+        if self.waiting_input < length:
+            return None
+        raw = bytes(self._input[self._start : self._start + length])
+        self._start += length
+        return raw
+
+    def send_record(self, kind: int, data: bytes) -> None:
+        """Append an application record to the output. Raises PeerError when the record numbers are used up."""
+        if not self.established:
+            raise RuntimeError("records are sent after the first handshake only")
+        if not 0 <= kind < APPLICATION_RECORDS or len(data) > MAX_DATA:
+            raise ValueError("no application record")
+        self._send(kind, data)
+
+    def send_raw(self, data: bytes) -> None:
+        """Append bytes outside of all records (meta-sptps 6)."""
+        self._output += data
+
+    def data_to_send(self) -> bytes:
+        """All bytes that are ready; they leave the output."""
+        data = bytes(self._output)
+        self._output.clear()
+        return data
+
+    def renew(self, now: float) -> None:
+        """Begin to renew the keys; nothing happens while a handshake is under way."""
+        self._perform(self._handshake.start(), now)
+
+    def _take_record(self) -> tuple[int, bytes] | None:
+        if self.waiting_input < _LENGTH_SIZE:
+            return None
+        at = self._start + _LENGTH_SIZE
+        length = int.from_bytes(self._input[self._start : at], "big")
+        cipher = self._receiving
+        # Strangers must not make us wait for more than a handshake can need.
+        if length > (KEX_SIZE if cipher is None else self._max_data):
+            raise PeerError(f"a record of {length} bytes is too long")
+        end = at + 1 + length + (0 if cipher is None else TAG_SIZE)
+        if len(self._input) < end:
+            return None
+        number = self._next_received
+        if number > LAST_NUMBER:
+            raise PeerError("the record numbers of the peer are used up")
+        record: bytes | None = bytes(self._input[at:end])
+        if cipher is not None and record is not None:
+            record = cipher.open(number, record)
+        if record is None:
+            raise PeerError("a record is not authentic")
+        self._next_received = number + 1
+        self._start = end
+        return record[0], record[1:]
+
+    def _send(self, kind: int, data: bytes) -> None:
+        number = self._next_sent
+        if number > LAST_NUMBER:
+            raise PeerError("the record numbers of the connection are used up")
+        self._next_sent = number + 1
+        record = bytes((kind,)) + data
+        self._output += len(data).to_bytes(_LENGTH_SIZE, "big")
+        self._output += record if self._sending is None else self._sending.seal(number, record)
+
+    def _perform(self, steps: list[Step], now: float) -> HandshakeFinished | None:
+        finished = None
+        for step in steps:
+            match step:
+                case SendHandshake():
+                    self._send(HANDSHAKE_RECORD, step.data)
+                case UseSendKey():
+                    self._sending = step.key.cipher()
+                case StageReceiveKey():
+                    self._staged = step.key.cipher()
+                case ConfirmReceiveKey():
+                    self._receiving, self._staged = self._staged, None
+                case HandshakeFinished():
+                    finished = step
+        self._watch(now)
+        return finished
+
+
+class DatagramSession(_Session):
+    """A session over datagrams. Raises DatagramError for one that is to be dropped, and goes on.
+
+    The flow may be lent to another engine: then that one opens and seals, gives the data of handshake records to
+    `receive_handshake`, and performs what `take_steps` says.
+    """
+
+    def __init__(
+        self,
+        *,
+        initiator: bool,
+        private_key: Ed25519PrivateKey,
+        peer_public: bytes,
+        label: bytes,
+        entropy: Entropy,
+        now: float,
+        replay_window: int = DEFAULT_REPLAY_WINDOW,
+        make_nonce: Callable[[], bytes] | None = None,
+        choose_suite: Callable[[bytes, bytes], RecordSuite] = tinc_only,
+    ) -> None:
+        """Keys and label as in sptps 1; ``replay_window`` is in bytes."""
+        super().__init__(
+            Handshake(
+                initiator=initiator,
+                private_key=private_key,
+                peer_public=peer_public,
+                label=label,
+                entropy=entropy,
+                error=DatagramError,
+                make_nonce=make_nonce,
+                choose_suite=choose_suite,
+            )
+        )
+        self._flow: DatagramFlow | None = DatagramFlow.new(replay_window)
+        self._output: list[bytes] = []
+        self._steps: list[Step] = []
+        self._early: list[bytes] = []
+        self._perform(self._handshake.start(), now)
+
+    def __repr__(self) -> str:
+        return f"DatagramSession({self._handshake!r}, {'here' if self._flow is not None else 'lent'})"
+
+    @property
+    def worn(self) -> bool:
+        """Whether a new session is due because record numbers come to an end; False while the flow is lent."""
+        return self._flow is not None and self._flow.worn
+
+    def receive(self, datagram: bytes, now: float) -> list[SptpsEvent]:
+        """Take one datagram. Raises DatagramError where it is dropped; then nothing has changed."""
+        flow = self._at_home()
+        if not flow.receives_encrypted and self._is_early(datagram):
+            self._early.append(datagram)
+            return []
+        kind, data, number = flow.open(datagram, now)
+        if kind < APPLICATION_RECORDS:
+            if not flow.receives_encrypted:
+                raise DatagramError("an application record before the handshake was finished")
+            flow.accept(number)
+            return [Record(kind, data)]
+        if kind != HANDSHAKE_RECORD:
+            raise DatagramError(f"a record of the unknown type {kind}")
+        steps = self._handshake.receive(data)
+        flow.accept(number)
+        events = self._perform(steps, now)
+        if flow.receives_encrypted and self._early:
+            events += self._replay_early(now)
+        return events
+
+    def send_record(self, kind: int, data: bytes) -> bytes:
+        """The datagram of an application record. Raises DatagramError when the record numbers are used up."""
+        flow = self._at_home()
+        if not self.established:
+            raise RuntimeError("records are sent after the first handshake only")
+        if not 0 <= kind < APPLICATION_RECORDS or len(data) > MAX_DATA:
+            raise ValueError("no application record")
+        return flow.seal(kind, data)
+
+    def data_to_send(self) -> list[bytes]:
+        """Datagrams of handshake records, in order, which travel over meta connections; they leave the session."""
+        output, self._output = self._output, []
+        return output
+
+    def renew(self, now: float) -> None:
+        """Begin to renew the keys; nothing happens while a handshake is under way."""
+        self._perform(self._handshake.start(), now)
+
+    # The flow elsewhere
+
+    def export_flow(self) -> FlowState:
+        """Lend keys, numbers and window to another engine, which is the only one to use them from now on."""
+        flow = self._at_home()
+        if not self.established:
+            raise RuntimeError("a flow is lent after the first handshake only")
+        self._flow = None
+        return flow.state()
+
+    def import_flow(self, state: FlowState) -> None:
+        """Take back what `export_flow` lent, as it is now. Steps must have been performed."""
+        if self._flow is not None or self._steps:
+            raise RuntimeError("the flow is here, or has steps to be performed")
+        self._flow = DatagramFlow(state)
+
+    def receive_handshake(self, data: bytes, now: float) -> list[SptpsEvent]:
+        """The data of a handshake record that the engine opened. Raises DatagramError where it is refused."""
+        return self._perform(self._handshake.receive(data), now)
+
+    def take_steps(self) -> list[Step]:
+        """What the engine that holds the flow has to do, in this order."""
+        steps, self._steps = self._steps, []
+        return steps
+
+    def _at_home(self) -> DatagramFlow:
+        if self._flow is None:
+            raise RuntimeError("the flow is lent to another engine")
+        return self._flow
+
+    def _is_early(self, datagram: bytes) -> bool:
+        return (
+            len(datagram) >= OVERHEAD
+            and int.from_bytes(datagram[:4], "big") >= _FIRST_ENCRYPTED
+            and len(self._early) < MAX_EARLY_DATAGRAMS
+        )
+
+    def _replay_early(self, now: float) -> list[SptpsEvent]:
+        early, self._early = self._early, []
+        events: list[SptpsEvent] = []
+        for datagram in early:
+            try:
+                events += self.receive(datagram, now)
+            except DatagramError:
+                continue
+        return events
+
+    def _perform(self, steps: list[Step], now: float) -> list[SptpsEvent]:
+        events: list[SptpsEvent] = []
+        flow = self._flow
+        for step in steps:
+            if isinstance(step, HandshakeFinished):
+                events.append(step)
+            elif flow is None:
+                self._steps.append(step)
+            else:
+                output = perform_step(flow, step, now)
+                if output is not None:
+                    self._output.append(output)
+        self._watch(now)
+        return events
+
+
+def perform_step(flow: DatagramFlow, step: Step, now: float) -> bytes | None:
+    """Do what the handshake asks for with a flow; returns the datagram that is to be sent, if there is one."""
+    match step:
+        case SendHandshake():
+            return flow.seal(HANDSHAKE_RECORD, step.data)
+        case UseSendKey():
+            flow.use_send_key(step.key)
+        case StageReceiveKey():
+            flow.stage_receive_key(step.key)
+        case ConfirmReceiveKey():
+            flow.confirm_receive_key(now)
+        case HandshakeFinished():
+            pass
+    return None
