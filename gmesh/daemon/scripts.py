@@ -21,6 +21,7 @@ from gmesh.daemon.logging_setup import log
 from gmesh.daemon.plain_os import plain
 from gmesh.daemon.script_backlog import ScriptBacklog, ScriptJob
 from gmesh.mesh.actions import NodeDown, NodeUp, SubnetDown, SubnetUp
+from gmesh.net.children import close_on_exec, inherited_environment
 from gmesh.values import Address
 
 SHELL = "/bin/sh"
@@ -32,11 +33,6 @@ STOP_LIMIT = 60.0
 
 LAST_LIMIT = 10.0
 """Seconds that the last script (tinc-down) may take after that."""
-
-_EVENT = ("NODE", "REMOTEADDRESS", "REMOTEPORT", "SUBNET", "WEIGHT", "INVITATION_FILE", "INVITATION_URL")
-_OURS = ("NETNAME", "NAME", "DEVICE", "INTERFACE", "DEBUG", *_EVENT)
-_PRIVATE = ("TINC_UMBILICAL", "LISTEN_PID", "LISTEN_FDS", "LISTEN_FDNAMES", "WATCHDOG_USEC", "WATCHDOG_PID")
-"""Variables that are between the daemon and whoever started it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -156,8 +152,7 @@ class ScriptQueue:
             return
         log(2, logging.INFO, f"Executing script {job.name}")
         command = f"{settings.interpreter} {shlex.quote(path)}".lstrip()
-        environment = {key: value for key, value in os.environ.items() if key not in _OURS and key not in _PRIVATE}
-        environment |= settings.variables(self._debug()) | dict(job.variables)
+        environment = inherited_environment() | settings.variables(self._debug()) | dict(job.variables)
         try:
             pid = _start(settings.confbase, command, environment)
         except (OSError, ValueError) as error:
@@ -196,7 +191,7 @@ def _start(directory: str, command: str, environment: Mapping[str, str]) -> int:
 
     posix_spawn and not fork: nothing of Python runs in the child, so the resolver's threads cannot hurt it.
     """
-    _close_on_exec()
+    close_on_exec()
     # A daemon stays in CONFBASE as tinc's does; going there by the shell is for all who do not.
     line = command if _is_here(directory) else f"cd {shlex.quote(directory)} && {command}"
     default = [signal.SIGPIPE, signal.SIGINT, signal.SIGQUIT, signal.SIGTERM, signal.SIGHUP]
@@ -209,20 +204,6 @@ def _is_here(directory: str) -> bool:
         return os.path.samefile(".", directory)
     except OSError:
         return False
-
-
-def _close_on_exec() -> None:
-    """Keep sockets and devices away from scripts, also those that some library opened without that flag."""
-    try:
-        descriptors = [int(name) for name in os.listdir("/proc/self/fd")]
-    except OSError:
-        return
-    for descriptor in descriptors:
-        try:
-            if descriptor > 2 and os.get_inheritable(descriptor):
-                os.set_inheritable(descriptor, False)
-        except OSError:
-            continue
 
 
 def _report(name: str, status: int) -> None:

@@ -10,13 +10,15 @@ import os
 import signal
 import socket as std_socket
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import Any
 
 import gevent
+import gevent.monkey
 import gevent.socket
 
 from gmesh.errors import GmeshError
+from gmesh.net.children import close_on_exec, inherited_environment
 from gmesh.net.peer import tune_meta_socket
 from gmesh.net.resolver import Resolved, SockAddr
 from gmesh.proto.proxy import ProxyHandshake, ProxyKind, ProxySettings
@@ -28,8 +30,6 @@ NOWHERE = "0.0.0.1"
 """Stands in the edge for the address of a name that only the proxy can look up, as tinc has it: nobody sends there."""
 
 _SHELL = "/bin/sh"
-_OURS = ("NETNAME", "NAME", "NODE", "REMOTEADDRESS", "REMOTEPORT", "SUBNET", "WEIGHT", "INTERFACE", "DEVICE", "DEBUG")
-_PRIVATE = ("TINC_UMBILICAL", "LISTEN_PID", "LISTEN_FDS", "LISTEN_FDNAMES", "WATCHDOG_USEC", "WATCHDOG_PID")
 _DEFAULT_SIGNALS = (signal.SIGPIPE, signal.SIGINT, signal.SIGQUIT, signal.SIGTERM, signal.SIGHUP)
 
 Resolve = Callable[[str, str, int], Resolved]
@@ -48,7 +48,7 @@ class ProxyConnector:
         *,
         resolve: Resolve,
         prepare: Callable[[Any, int], None],
-        variables: Mapping[str, str],
+        variables: dict[str, str],
         family: int = std_socket.AF_UNSPEC,
     ) -> None:
         self.settings = settings
@@ -119,14 +119,15 @@ class ProxyConnector:
 
     def _run(self, node: str, host: str, port: str) -> Any:
         """Start the command with one end of a socket pair as its standard input and output."""
-        environment = {key: value for key, value in os.environ.items() if key not in _OURS and key not in _PRIVATE}
-        environment |= {"NODE": node, "REMOTEADDRESS": host, "REMOTEPORT": port, **self._variables}
+        environment = inherited_environment() | self._variables
+        environment |= {"NODE": node, "REMOTEADDRESS": host, "REMOTEPORT": port}
         ours, theirs = std_socket.socketpair()
         with theirs, contextlib.ExitStack() as undo:
             undo.callback(ours.close)
             number = theirs.fileno()
-            # posix_spawn and not fork: nothing of Python runs in the child.
-            pid = os.posix_spawn(
+            close_on_exec()
+            # posix_spawn and not fork: nothing of Python runs in the child. gevent's own would reap it itself.
+            pid = gevent.monkey.get_original("os", "posix_spawn")(
                 _SHELL,
                 ["sh", "-c", self.settings.command],
                 environment,

@@ -104,6 +104,7 @@ def make_peer(
     interval: float = 60.0,
     timeout: float = 5.0,
     max_bytes: int = 100_000,
+    address: Address | None = None,
 ) -> PeerConnection:
     meta = LegacyMeta(
         outgoing=outgoing,
@@ -119,7 +120,7 @@ def make_peer(
     )
     return PeerConnection(
         sock=sock,
-        address=Address.from_sockaddr(sock.getpeername()),
+        address=address or Address.from_sockaddr(sock.getpeername()),
         meta=meta,
         outbox=Outbox(max_bytes),
         hub=hub,
