@@ -8,6 +8,8 @@ little longer. Not here: edges and gossip (`mesh.py`).
 
 from __future__ import annotations
 
+import math
+
 from gmesh.errors import GmeshError
 from gmesh.mesh.actions import Action, CloseConnection, ProceedHandshake
 from gmesh.mesh.registry import Connection, ConnectionState, Registry
@@ -19,6 +21,9 @@ _MOVES: dict[ConnectionState, frozenset[ConnectionState]] = {
     ConnectionState.PROCEEDING: frozenset({ConnectionState.ACTIVE}),
     ConnectionState.ACTIVE: frozenset(),
 }
+
+PATIENCE = 1.0
+"""Seconds that a handshake waits for a rival that has not proved its name yet: a stranger may claim it for ever."""
 
 
 def move(connection: Connection, state: ConnectionState) -> None:
@@ -33,17 +38,23 @@ class Handshakes:
 
     def __init__(self, registry: Registry) -> None:
         self._registry = registry
+        self._waiting_until: dict[int, float] = {}
 
-    def verified(self, connection: Connection) -> list[Action]:
+    def verified(self, connection: Connection, now: float) -> list[Action]:
         """Proceed, wait for a rival, or close because the node got connected meanwhile."""
         node = self._registry.node(connection.name)
         current = None if node is None else self._registry.connection_to(node)
         if current is not None and connection.opened_at < current.active_since:
             return [self.close(connection, f"{connection.name} is already connected")]
-        if any(self._goes_first(rival, connection) for rival in self._rivals(connection)):
+        first = [rival for rival in self._rivals(connection) if self._goes_first(rival, connection)]
+        if connection.state is ConnectionState.WAITING and now >= self._waiting_until.get(connection.id, now):
+            first = [rival for rival in first if rival.outgoing or rival.state is not ConnectionState.IDENTIFIED]
+        if first:
             if connection.state is not ConnectionState.WAITING:
                 move(connection, ConnectionState.WAITING)
+                self._waiting_until[connection.id] = now + PATIENCE
             return []
+        self._waiting_until.pop(connection.id, None)
         move(connection, ConnectionState.PROCEEDING)
         return [ProceedHandshake(connection.id)]
 
@@ -55,12 +66,26 @@ class Handshakes:
             if rival.state is ConnectionState.WAITING
         ]
 
-    def ended(self, connection: Connection) -> list[Action]:
+    def next_timeout(self) -> float:
+        """When somebody's patience ends."""
+        return min(self._waiting_until.values(), default=math.inf)
+
+    def on_timeout(self, now: float) -> list[Action]:
+        """Decide anew on those that have waited long enough; a rival that has proved its name still goes first."""
+        actions: list[Action] = []
+        for number in [number for number, until in self._waiting_until.items() if now >= until]:
+            connection = self._registry.connections.get(number)
+            if connection is not None and connection.state is ConnectionState.WAITING:
+                actions += self.verified(connection, now)
+            self._waiting_until.pop(number, None)
+        return actions
+
+    def ended(self, connection: Connection, now: float) -> list[Action]:
         """``connection`` was closed: those that waited for it are decided anew."""
         actions: list[Action] = []
         for rival in self._rivals(connection):
             if rival.state is ConnectionState.WAITING:
-                actions += self.verified(rival)
+                actions += self.verified(rival, now)
         return actions
 
     def close(self, connection: Connection, reason: str) -> CloseConnection:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 from gmesh.errors import PeerError
 from gmesh.mesh import graph
@@ -50,6 +50,7 @@ SHORTEST_RUN_INTERVAL = 0.02
 LONGEST_RUN_INTERVAL = 2.0
 EARLY_RUNS = 20
 """Graph runs that may come earlier because their results are needed, refilled at the pace of the others."""
+HostSubnets = Mapping[str, frozenset[Subnet]]
 UNROUTABLE = "0.0.0.1"
 _LOW_OPTIONS = (1 << OPTION_VERSION_SHIFT) - 1
 
@@ -76,6 +77,9 @@ class Mesh:
         self._was_connected = False
         for subnet in settings.subnets:
             self.registry.add_subnet(self.registry.me, subnet)
+        for name, subnets in (settings.host_subnets or {}).items():
+            for subnet in subnets:
+                self.registry.add_subnet(self.registry.ensure_node(name, now), subnet)
 
     def start(self, now: float) -> list[Action]:
         """subnet-up for our own subnets, to be run right after tinc-up (scripts 1)."""
@@ -100,10 +104,13 @@ class Mesh:
     def peer_verified(self, connection: int, now: float) -> list[Action]:
         self._begin(now)
         known = self.registry.connections.get(connection)
-        return [] if known is None else self._handshakes.verified(known)
+        return [] if known is None else self._handshakes.verified(known, now)
 
-    def peer_active(self, connection: int, ack: Active, address: Address, now: float) -> list[Action]:
-        """Both ACKs are there (meta-legacy 4.5). ``address`` is the TCP peer's, with its TCP port.
+    def peer_active(
+        self, connection: int, ack: Active, address: Address, now: float, local_host: str = ""
+    ) -> list[Action]:
+        """Both ACKs are there (meta-legacy 4.5). ``address`` is the TCP peer's, with its TCP port; ``local_host`` our
+        own end's, empty where it has none.
 
         A connection to the same node that was active until now is closed without a DEL_EDGE, and the keys start
         afresh, because its process may be a new one. Scripts run only if it was really unreachable in between.
@@ -126,7 +133,13 @@ class Mesh:
         actions.append(Log(logging.INFO, 1, text))
         actions += self._gossip.everything(new)
         weight = (_sane_weight(ack.weight_sent) + _sane_weight(ack.weight_received)) // 2
-        actions += self._gossip.put_own_edge(node, edge_address(address, ack.port), combined_options(ack), weight)
+        actions += self._gossip.put_own_edge(
+            node,
+            edge_address(address, ack.port),
+            combined_options(ack),
+            weight,
+            local_address(local_host, self.settings.port),
+        )
         self._changes.neighbours = True
         last_change = node.last_change
         actions += self.settle(now)
@@ -156,7 +169,7 @@ class Mesh:
                 actions += self._purge(now)
                 self._changes.routes = True
             actions += self.settle(now)
-        return actions + self._handshakes.ended(lost)
+        return actions + self._handshakes.ended(lost, now)
 
     # Requests and events
 
@@ -204,6 +217,7 @@ class Mesh:
             self._corrections.next_timeout(self._now),
             self._macs.next_timeout(self._now),
             self.channels.next_timeout(),
+            self._handshakes.next_timeout(),
         )
         return min(due, self._run_due()) if self._changes.any else due
 
@@ -231,6 +245,8 @@ class Mesh:
             actions += self._macs.on_timeout(now)
         if now >= self.channels.next_timeout():
             actions += self.channels.on_timeout(now)
+        if now >= self._handshakes.next_timeout():
+            actions += self._handshakes.on_timeout(now)
         return actions
 
     # What the administrator does
@@ -249,11 +265,25 @@ class Mesh:
         for subnet in sorted(settings.subnets - old.subnets, key=Subnet.sort_key):
             if subnet not in self.registry.me.subnets:
                 actions += self._gossip.add_subnet(self.registry.me, subnet)
+        actions += self._set_host_subnets(old.host_subnets or {}, settings.host_subnets or {}, now)
         actions += self._macs.set_settings(settings, now)
         if settings.options != old.options:
             self._changes.routes = True
         actions += self.channels.set_settings(settings, now)
         return actions + self._run_and_apply(now)
+
+    def _set_host_subnets(self, old: HostSubnets, new: HostSubnets, now: float) -> list[Action]:
+        """StrictSubnets: what the host files no longer say, and what they say now."""
+        actions: list[Action] = []
+        nothing: frozenset[Subnet] = frozenset()
+        for name in sorted({*old, *new}):
+            node = self.registry.ensure_node(name, now)
+            before, after = old.get(name, nothing), new.get(name, nothing)
+            for subnet in sorted(before - after, key=Subnet.sort_key):
+                actions += self._gossip.drop_subnet(node, subnet)
+            for subnet in sorted(after - before, key=Subnet.sort_key):
+                actions += self._gossip.add_subnet(node, subnet)
+        return actions
 
     def purge(self, now: float) -> list[Action]:
         """Forget what is unreachable, and tell everyone (topology 3.3)."""
@@ -361,8 +391,9 @@ class Mesh:
             node = self.registry.nodes[name]
             if node.reachable or node.last_change > before:
                 continue
-            for subnet in sorted(node.subnets, key=Subnet.sort_key):
-                actions += self._gossip.drop_subnet(node, subnet)
+            if self.settings.host_subnets is None:
+                for subnet in sorted(node.subnets, key=Subnet.sort_key):
+                    actions += self._gossip.drop_subnet(node, subnet)
             for target in sorted(node.edges):
                 actions += self._gossip.drop_edge(node.edges[target])
         self._gossip.forget_bare_nodes()
@@ -406,6 +437,13 @@ def edge_address(tcp: Address, port: str) -> Address:
         host = UNROUTABLE
     usable = port.isascii() and port.isdigit() and 0 < int(port[:6]) < 65536
     return Address(host, port if usable else tcp.port)
+
+
+def local_address(host: str, port: str) -> Address | None:
+    """What our edges say of ourselves: the local end of the TCP connection with our UDP port, for those in our own
+    network (topology 2). Only what everyone can read: numeric, and without a scope."""
+    address = Address(host, port)
+    return address if "%" not in host and address.endpoint is not None else None
 
 
 def _bounds(settings: MeshSettings) -> Bounds:

@@ -40,6 +40,9 @@ class Outgoing:
     def set_timeouts(self, minimum: float, maximum: float) -> None:
         self.timeouts = (minimum, maximum)
 
+    def set_proxy(self, server: object) -> None:
+        pass
+
     def nudge(self) -> None:
         self.nudges += 1
 
