@@ -80,7 +80,7 @@ class SwitchMode:
             return [Drop(Trouble.UNREACHABLE.value)]
         relayed = source != self._me
         if relayed and self._forwarding_off:
-            return self._forwarder.answer(Trouble.PROHIBITED, frame, source, now)
+            return [Drop(Trouble.PROHIBITED.value)]
         if relayed and self._decrement_ttl:
             hopped = ttl.decremented(frame)
             if hopped is None:

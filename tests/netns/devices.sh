@@ -43,7 +43,7 @@ check names "A" "the log says what it is" logged A "$([[ $device == raw_socket ]
 if [[ $device == raw_socket ]]; then
     in_ns pc ip addr add 10.200.0.99/24 dev lan0
     check arp "A B" "a host beside A finds B by ARP" wait_for 10 "pc reaches B" pc_pings
-    in_ns_background B "$LAB_WORK/B.frames" python3 "$LAB_DIR/frames.py" listen vpn0 tagged 5
+    in_ns_background B "$LAB_WORK/B.frames" python3 "$LAB_DIR/frames.py" listen vpn0 tagged 20
     need 5 "B listens" grep -q listening "$LAB_WORK/B.frames"
     frames pc send lan0 02:00:00:00:77:02 ff:ff:ff:ff:ff:ff tagged vlan=42
     check frame "A B" "a tagged frame of its network arrives" wait_for 5 "B has it" arrived 02:00:00:00:77:02
@@ -53,11 +53,11 @@ if [[ $device == raw_socket ]]; then
     in_ns A ip link set lan0 up
     check outlives "A B" "the interface goes down and up" wait_for 10 "pc reaches B" pc_pings
 else
-    in_ns_background pc "$LAB_WORK/pc.frames" python3 "$LAB_DIR/group.py" listen 239.7.7.7 4000 192.168.7.2 10
+    in_ns_background pc "$LAB_WORK/pc.frames" python3 "$LAB_DIR/group.py" listen 239.7.7.7 4000 192.168.7.2 30
     need 5 "pc listens" pc_has listening
     frames B send vpn0 02:00:00:00:77:02 ff:ff:ff:ff:ff:ff downward
     check downward "A B" "a frame of the mesh gets into the group" wait_for 5 "pc has it" pc_has downward
-    in_ns_background B "$LAB_WORK/B.frames" python3 "$LAB_DIR/frames.py" listen vpn0 upward 5
+    in_ns_background B "$LAB_WORK/B.frames" python3 "$LAB_DIR/frames.py" listen vpn0 upward 20
     need 5 "B listens" grep -q listening "$LAB_WORK/B.frames"
     in_ns pc python3 "$LAB_DIR/group.py" send 239.7.7.7 4000 192.168.7.2 02:00:00:00:77:03 upward
     check upward "A B" "a frame of the group gets into the mesh" wait_for 5 "B has it" arrived 02:00:00:00:77:03

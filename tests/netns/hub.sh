@@ -25,7 +25,7 @@ check arp "A B C" "A finds C by ARP" wait_for 10 "A reaches C" reachable A C
 check nd "A B C" "A finds C by neighbour discovery" wait_for 5 "A reaches C by IPv6" reachable A C 6
 
 for name in B C; do
-    in_ns_background $name "$LAB_WORK/watch.$name" python3 "$LAB_DIR/frames.py" watch vpn0 "$(address_of C)" 4
+    in_ns_background $name "$LAB_WORK/watch.$name" python3 "$LAB_DIR/frames.py" watch vpn0 "$(address_of C)" 20
 done
 for name in B C; do need 5 "$name watches for frames to C" grep -q listening "$LAB_WORK/watch.$name"; done
 check pings "A B C" "pings from A to C come back" same 50 "$(burst A C 50)"
