@@ -1,8 +1,7 @@
 """Accepts TCP connections.
 
-A loop of its own instead of gevent's StreamServer, whose errors would go past the supervisor and the log. Not here:
-what strangers may hold (`strangers.py`), what is said on a connection (`peer.py`), which addresses are listened on (the
-daemon).
+Not here: what strangers may hold (`strangers.py`), what is said on a connection (`peer.py`), which addresses are
+listened on (the daemon).
 """
 
 from __future__ import annotations
@@ -14,6 +13,7 @@ from typing import Any
 
 import gevent
 import gevent.socket
+from gevent.server import StreamServer
 
 from gmesh.net.peer import PeerConnection, Spawn, reason_of, tune_meta_socket
 from gmesh.net.resolver import lookup
@@ -25,6 +25,33 @@ ACCEPT_PAUSE = 0.1
 """Seconds until the next try after the system had nothing left to accept with."""
 
 _EXHAUSTED = {errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM}
+
+
+class _Server(StreamServer):  # type: ignore[misc]
+    """A StreamServer whose errors go to the log, and which pauses where gevent's would print and try again."""
+
+    max_accept = 16
+    """Connections taken per turn of the loop, so that a storm of them leaves turns to others."""
+
+    def __init__(self, sock: Any, failed: Callable[[OSError], None], handle: Callable[..., None], spawn: Spawn) -> None:
+        super().__init__(sock, handle, spawn=lambda *work: spawn("incoming", *work))
+        self._failed = failed
+        self._spawn_pause = spawn
+
+    def do_read(self) -> Any:
+        try:
+            return super().do_read()
+        except OSError as error:
+            self._failed(error)
+            if error.errno != errno.ECONNABORTED:
+                self.stop_accepting()
+                self._spawn_pause("listener pause", self._pause)
+            return None
+
+    def _pause(self) -> None:
+        gevent.sleep(ACCEPT_PAUSE)
+        if self.started:
+            self.start_accepting()
 
 
 class Listener:
@@ -42,41 +69,31 @@ class Listener:
         spawn: Spawn,
         log: Callable[[int, str, str], None],
     ) -> None:
-        """``sock`` stays the caller's: it is not closed here."""
         self.address = Address.from_sockaddr(sock.getsockname())
         self._sock = sock
         self._strangers = strangers
         self._connection = connection
         self._spawn = spawn
         self._log = log
-        self._greenlet: gevent.Greenlet | None = None
+        self._server: _Server | None = None
 
     def start(self) -> None:
-        if self._greenlet is None:
-            self._greenlet = self._spawn("listener", self._accept, policy="restart")
+        if self._server is None:
+            self._sock.setblocking(False)
+            self._server = _Server(self._sock, self._failed, self._serve, self._spawn)
+            self._server.start()
 
     def stop(self) -> None:
-        """Accept no more; connections live on."""
-        if self._greenlet is not None:
-            self._greenlet.kill()
-            self._greenlet = None
+        """Accept no more and close the listening socket; connections live on."""
+        if self._server is not None:
+            self._server.stop()
+            self._server = None
 
-    def _accept(self) -> None:
-        self._sock.settimeout(None)
-        while True:
-            try:
-                sock, sockaddr = self._sock.accept()
-            except OSError as error:
-                self._log(0, f"Cannot accept connections on {self.address}: {reason_of(error)}", "accept")
-                if error.errno in _EXHAUSTED:
-                    # Without room for one more nobody could come in, the legitimate peers included.
-                    self._strangers.evict_one()
-                if error.errno != errno.ECONNABORTED:
-                    gevent.sleep(ACCEPT_PAUSE)
-                continue
-            self._spawn("incoming", self._serve, sock, sockaddr)
-            # A storm of connections leaves accept always ready.
-            gevent.sleep(0)
+    def _failed(self, error: OSError) -> None:
+        self._log(0, f"Cannot accept connections on {self.address}: {reason_of(error)}", "accept")
+        if error.errno in _EXHAUSTED:
+            # Without room for one more nobody could come in, the legitimate peers included.
+            self._strangers.evict_one()
 
     def _serve(self, sock: Any, sockaddr: tuple[object, ...]) -> None:
         address = Address.from_sockaddr(sockaddr)

@@ -72,10 +72,13 @@ class Resolver:
         ask: Callable[[str, str, int], Resolved] = lookup,
         clock: Callable[[], float] = time.monotonic,
         patience: float = PATIENCE,
+        start: Callable[[str, str, int], Any] | None = None,
     ) -> None:
+        """``start`` begins a lookup elsewhere than in a thread: an AsyncResult of addresses or GmeshError."""
         self._ask = ask
         self._clock = clock
         self._patience = patience
+        self._start = start or self._in_a_thread
         self._asked: dict[tuple[str, str, int], _Question] = {}
 
     def resolve(self, host: str, port: str, family: int = std_socket.AF_UNSPEC) -> Resolved:
@@ -87,7 +90,7 @@ class Resolver:
         question = self._asked.get(key)
         if question is None or (question.answer.ready() and self._is_stale(question)):
             self._forget_stale()
-            answer = gevent.get_hub().threadpool.spawn(_attempt, self._ask, host, port, family)
+            answer = self._start(host, port, family)
             question = self._asked[key] = _Question(self._clock(), answer)
         question.answer.wait(self._patience)
         if not question.answer.ready():
@@ -98,6 +101,9 @@ class Resolver:
         if isinstance(found, GmeshError):
             raise found
         return found
+
+    def _in_a_thread(self, host: str, port: str, family: int) -> Any:
+        return gevent.get_hub().threadpool.spawn(_attempt, self._ask, host, port, family)
 
     def _is_stale(self, question: _Question) -> bool:
         return self._clock() - question.asked > LATE_ANSWER_LIFETIME

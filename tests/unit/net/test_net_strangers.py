@@ -11,6 +11,7 @@ from typing import Any
 import gevent
 import gevent.socket
 import pytest
+from gevent.server import StreamServer
 from meta_lab import Notes, connected_pair, key_of, make_peer, spawn, wait_for
 
 from gmesh.net import listener as listener_module
@@ -226,23 +227,18 @@ def test_requirement_18_bogus_meta_keys_leave_the_loop_to_others(
 
 def test_an_accept_that_fails_makes_room_and_goes_on(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(listener_module, "ACCEPT_PAUSE", 0.01)
-    server.listener.stop()
     errors = [errno.EMFILE, errno.ECONNABORTED, errno.ENFILE]
+    accept = StreamServer.do_read
 
-    class Exhausted:
-        def accept(self) -> Any:
-            if errors:
-                number = errors.pop(0)
-                raise OSError(number, os.strerror(number))
-            return server.sock.accept()
+    def fail_at_first(self: StreamServer) -> Any:
+        if errors:
+            number = errors.pop(0)
+            raise OSError(number, os.strerror(number))
+        return accept(self)
 
-        def settimeout(self, timeout: None) -> None:
-            server.sock.settimeout(timeout)
-
+    monkeypatch.setattr(StreamServer, "do_read", fail_at_first)
     evicted: list[bool] = []
     server.strangers.admit("somebody", lambda: evicted.append(True))
-    server.listener._sock = Exhausted()
-    server.listener.start()
     server.admit_alpha()
     assert evicted == [True]
     assert sum("Too many open files" in line for line in server.lines) == 2
