@@ -32,10 +32,16 @@ class MeshSettings:
     algorithms: PacketAlgorithms = field(default_factory=PacketAlgorithms)
     mtu_limit: int = MTU
     peer_mtu_limits: Mapping[str, int] = field(default_factory=dict)
+    tunnel_server: bool = False
+    """Tell neighbours of nothing but ourselves, and believe them only what concerns them or us (topology 10)."""
+    host_subnets: Mapping[str, frozenset[Subnet]] | None = None
+    """StrictSubnets: the subnets of other nodes are these, by name, whatever is announced. None: what is announced."""
+    local_discovery: bool = False
+    """Look for nodes in our own network: at the local addresses that they announce, and by broadcast."""
     mac_expire: float | None = None
     """How long a learned MAC address may be silent; None where none are learned."""
-    max_nodes: int = 2000
+    max_nodes: int = 1500
     """This and the others: what a member may make us remember, ten megabytes in all (requirement 12)."""
-    max_edges: int = 8000
-    max_subnets: int = 8000
-    max_seen: int = 30_000
+    max_edges: int = 5000
+    max_subnets: int = 4000
+    max_seen: int = 15_000

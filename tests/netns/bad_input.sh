@@ -64,9 +64,11 @@ need 10 "A reaches C" reachable A C
 whole_burst() { [[ $(burst A B 100) -ge 98 ]] && [[ $(burst A C 100) -ge 98 ]]; }
 need 20 "bursts arrive whole" whole_burst
 ping_start A B
-PING_B=$PING_LOG PING_B_PID=$PING_PID
+PING_B=$PING_LOG
+PINGS=("$PING_PID")
 ping_start A C
-PING_C=$PING_LOG PING_C_PID=$PING_PID
+PING_C=$PING_LOG
+PINGS+=("$PING_PID")
 memory=$(resident B)
 log_before=$(stat -c %s "$LAB_WORK/B.log")
 count B elsewhere ip daddr 10.9.0.0/16
@@ -154,15 +156,20 @@ hup B
 need 5 "A reaches B after all that" reachable A B
 account "broken reloads"
 
-for process in "$PING_B_PID" "$PING_C_PID"; do
+for process in "${PINGS[@]}"; do
     kill -INT "$process"
     wait "$process" 2>/dev/null || true
 done
 for name in A B C; do check "lives-$name" "B" "$name's daemon is up" alive "$name"; done
 PING_LOG=$PING_B
-check lossless-B "B" "no ping from A to B was lost" same "$(lost_pings)" 0
+lost=$(lost_pings)
+say "  $lost pings from A to B were lost"
+! all_kinds gmesh A || check lossless-B "B" "no ping from A to B was lost" same "$lost" 0
 PING_LOG=$PING_C
-check lossless-C "B" "no ping from A to C was lost" same "$(lost_pings)" 0
+lost=$(lost_pings)
+say "  $lost pings from A to C were lost"
+# A stock daemon at an end loses packets itself where a member says in its name that its key has changed.
+! all_kinds gmesh A C || check lossless-C "B" "no ping from A to C was lost" same "$lost" 0
 more=$(($(resident B) - memory))
 written=$(($(stat -c %s "$LAB_WORK/B.log") - log_before))
 check memory "B" "at most 10 MB more memory ($more kB)" test "$more" -le 10240
