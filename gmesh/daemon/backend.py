@@ -107,7 +107,7 @@ class Backend:
                 yield EdgeLine(source, target, edge.address, local, edge.options, edge.weight)
 
     def subnets(self) -> Iterator[SubnetLine]:
-        rows = [(subnet, "") for subnet in BROADCAST_SUBNETS]
+        rows = [(subnet, "") for subnet in (*BROADCAST_SUBNETS, *self._hub.route_settings.broadcast_subnets)]
         rows += self._hub.mesh.registry.subnet_table()
         rows.sort(key=lambda row: (row[0].sort_key(), row[1]))
         return (SubnetLine(subnet, owner) for subnet, owner in rows)

@@ -23,6 +23,7 @@ from gmesh.values import (
     OPTION_INDIRECT,
     OPTION_PMTU,
     OPTION_TCPONLY,
+    Subnet,
 )
 
 FAMILIES = {"any": std_socket.AF_UNSPEC, "ipv4": std_socket.AF_INET, "ipv6": std_socket.AF_INET6}
@@ -55,8 +56,29 @@ def mesh_settings(server: Server, port: str) -> MeshSettings:
         algorithms=packet_algorithms(server),
         mtu_limit=min(server.get_int("PMTU") or MTU, MTU),
         peer_mtu_limits=peer_mtu_limits(server.directory),
+        tunnel_server=server.get_bool("TunnelServer"),
+        host_subnets=host_subnets(server) if is_strict(server) else None,
+        local_discovery=server.get_bool("LocalDiscovery"),
         mac_expire=float(server.get_int("MACExpire")) if server.get_str("Mode") == "switch" else None,
     )
+
+
+def is_strict(server: Server) -> bool:
+    """Whether nodes have the subnets that our host files give them and no others."""
+    return server.get_bool("StrictSubnets") or server.get_bool("TunnelServer")
+
+
+def host_subnets(server: Server) -> dict[str, frozenset[Subnet]]:
+    """The subnets of all other nodes that have any in their host files."""
+    found = {}
+    for name in server.directory.host_names():
+        try:
+            subnets = frozenset(server.directory.host(name).subnets)
+        except ConfigError:
+            continue
+        if subnets and name != server.name:
+            found[name] = subnets
+    return found
 
 
 def packet_algorithms(server: Server) -> PacketAlgorithms:
@@ -94,6 +116,7 @@ def route_settings(server: Server, *, tap: bool) -> RouteSettings:
         decrement_ttl=server.get_bool("DecrementTTL"),
         priority_inheritance=server.get_bool("PriorityInheritance"),
         tunnel_server=server.get_bool("TunnelServer"),
+        broadcast_subnets=tuple(Subnet.parse(text) for text in server.get_list("BroadcastSubnet")),
         tap=tap,
     )
 
@@ -117,8 +140,9 @@ def socket_options(server: Server) -> SocketOptions:
     )
 
 
-def credentials(directory: Directory, name: str, own_options: int) -> PeerCredentials:
+def credentials(server: Server, name: str) -> PeerCredentials:
     """What the handshake needs to know of a peer. Raises PeerError with the reason and what to do."""
+    directory = server.directory
     if not directory.host_exists(name):
         raise PeerError(f"unknown identity ({name}): there is no host file for it in {directory.hosts}")
     try:
@@ -128,8 +152,8 @@ def credentials(directory: Directory, name: str, own_options: int) -> PeerCreden
         raise PeerError(f"{name} cannot be let in: {error}") from None
     return PeerCredentials(
         public_key=key,
-        options=connection_options(host, own_options),
-        weight=host.weight,
+        options=connection_options(host, option_bits(server)),
+        weight=host.weight if host.weight is not None else server.given_int("Weight"),
         clamp_mss=host.clamp_mss,
     )
 

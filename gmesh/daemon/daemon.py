@@ -29,7 +29,6 @@ from gmesh.daemon.configuration import (
     FAMILIES,
     credentials,
     mesh_settings,
-    option_bits,
     route_settings,
     socket_options,
 )
@@ -258,7 +257,7 @@ class Daemon:
         )
 
     def _credentials(self, name: str) -> PeerCredentials:
-        return credentials(self._server.directory, name, option_bits(self._server))
+        return credentials(self._server, name)
 
     def _lost(self, name: str) -> None:
         self.outgoing.lost(name)

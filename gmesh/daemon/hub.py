@@ -176,7 +176,7 @@ class Hub:
             case Verified():
                 self.perform(self.mesh.peer_verified(peer.id, now))
             case Active():
-                self.perform(self.mesh.peer_active(peer.id, event, peer.address, now))
+                self.perform(self.mesh.peer_active(peer.id, event, peer.address, now, peer.local_host))
             case LineRejected(_line, reason):
                 # Reasons never hold key text, which lines may.
                 log(1, logging.WARNING, f"Ignoring a line from {peer}: {reason}", f"rejected {peer.name}")

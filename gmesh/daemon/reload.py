@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 
 from gmesh.config.server import Server
 from gmesh.config.settings import all_options
-from gmesh.daemon.configuration import credentials, mesh_settings, option_bits, route_settings
+from gmesh.daemon.configuration import credentials, host_subnets, mesh_settings, route_settings
 from gmesh.daemon.hub import Hub
 from gmesh.daemon.logging_setup import NOTICE, log
 from gmesh.daemon.outgoing import Outgoing
@@ -39,7 +39,10 @@ class Reloader:
                     f"Name changed from {self.server.name} to {server.name}: restart to use it", key="Name"
                 )
             settings = mesh_settings(server, self.hub.settings.port)
-            routes = route_settings(server, tap=self.hub.route_settings.tap)
+            routes = replace(
+                route_settings(server, tap=self.hub.route_settings.tap),
+                tunnel_server=self.hub.route_settings.tunnel_server,
+            )
             timeouts = float(server.get_int("MinTimeout")), float(server.get_int("MaxTimeout"))
         except ConfigError as error:
             for line in str(error).splitlines():
@@ -53,10 +56,15 @@ class Reloader:
         self._say_what_needs_a_restart(server)
         previous, self.server = self.server, server
         if settings != self.hub.settings:
-            # These change with a restart only, which `_say_what_needs_a_restart` has just said.
+            # These change with a restart only, which `_say_what_needs_a_restart` has just said. Host files count.
             old = self.hub.settings
             settings = replace(
-                settings, algorithms=old.algorithms, ping_interval=old.ping_interval, ping_timeout=old.ping_timeout
+                settings,
+                algorithms=old.algorithms,
+                ping_interval=old.ping_interval,
+                ping_timeout=old.ping_timeout,
+                tunnel_server=old.tunnel_server,
+                host_subnets=None if old.host_subnets is None else host_subnets(server),
             )
             self.hub.settings = settings
             self.hub.perform(self.hub.mesh.set_settings(settings, self.clock()))
@@ -84,7 +92,7 @@ class Reloader:
 
     def _is_up_to_date(self, peer: PeerConnection) -> bool:
         try:
-            now = credentials(self.server.directory, peer.meta.name, option_bits(self.server))
+            now = credentials(self.server, peer.meta.name)
         except PeerError:
             return False
         return peer.meta.credentials == now

@@ -14,6 +14,10 @@ from enum import Enum, auto
 from gmesh.values import Address
 
 MAX_CANDIDATES = 10
+EVERYBODY_NEAR = ("255.255.255.255", "ff02::1")
+"""Hosts to which a datagram for our own network goes when it is not known where in it the node is."""
+
+MAX_PORTS = 2
 
 
 class Source(Enum):
@@ -64,6 +68,11 @@ class Candidates:
         self._table[address] = Candidate(source)
         self.changed = True
         return True
+
+    def nearby(self) -> list[Address]:
+        """Where the node hears us if it is in our network: everybody there, with the port that edges say it has."""
+        ports = dict.fromkeys(address.port for address, known in self._table.items() if known.source is Source.EDGE)
+        return [Address(host, port) for port in list(ports)[:MAX_PORTS] for host in EVERYBODY_NEAR]
 
     def clear(self) -> None:
         self._table.clear()

@@ -146,6 +146,7 @@ class DataChannels:
             timing=self._timing,
             hearsay=self._hearsay,
         )
+        path.local_discovery = self._settings.local_discovery
         peer = _Peer(node, LegacyChannel(node, self._registry, self._settings, self._entropy, path), path)
         self._peers[node.name] = peer
         actions = path.offer(node.path_address, Source.EDGE, now)
@@ -274,6 +275,7 @@ class DataChannels:
         actions: list[Action] = []
         for peer in self._peers.values():
             peer.channel.settings = settings
+            peer.path.local_discovery = settings.local_discovery
             limit = self._mtu_limit(peer.node.name)
             actions += peer.path.set_limit(limit, settings.ping_interval, now)
             actions += self._set_policy(peer, now)
@@ -350,7 +352,8 @@ class DataChannels:
         )
 
     def _offer_addresses(self, peer: _Peer, now: float) -> list[Action]:
-        """Where edges say that the node is; and its local addresses if it seems to be behind the same NAT."""
+        """Where edges say that the node is; with LocalDiscovery also its local addresses, if it seems to be behind the
+        same NAT as we are."""
         registry, node = self._registry, peer.node
         public: list[Address] = []
         for edge in registry.incoming(node):
@@ -358,7 +361,7 @@ class DataChannels:
                 public.append(edge.address)
         ours = {edge.address.host for edge in registry.incoming(registry.me)}
         local: list[Address] = []
-        if any(address.host in ours for address in public):
+        if self._settings.local_discovery and any(address.host in ours for address in public):
             for edge in node.edges.values():
                 if edge.local is not None and edge.local not in local and len(local) < MAX_LOCAL_ADDRESSES:
                     local.append(edge.local)
@@ -368,8 +371,11 @@ class DataChannels:
         return actions
 
     def _relay(self, connection: int, source: str, target: str, line: str) -> list[Action]:
-        """Pass a key line on, if both ends are known and reachable, but never back where it came from."""
+        """Pass a key line on, if both ends are known and reachable, but never back where it came from. A tunnel server
+        passes nothing on."""
         registry = self._registry
+        if self._settings.tunnel_server:
+            return []
         from_node, to_node = registry.node(source), registry.node(target)
         if from_node is None or to_node is None or not from_node.reachable or not to_node.reachable:
             return [_ignored("key exchange", f"{source} and {target}")]

@@ -49,6 +49,8 @@ class Gossip:
         """Facts that changed a moment ago."""
         self._registry = registry
         self._entropy = entropy
+        self._tunnel_server = settings.tunnel_server
+        self._strict = settings.host_subnets is not None
         self._changes = changes
         self._corrections = corrections
         self._swept_at = 0.0
@@ -61,7 +63,7 @@ class Gossip:
         return f"{int.from_bytes(self._entropy(4), 'big') & 0x7FFFFFFF:x}"
 
     def flood(self, line: str, fact: Hashable = None) -> list[Action]:
-        """Send a line of our own to every active connection."""
+        """Send a line of our own to every active connection that it concerns."""
         return self._send_all(line, fact, None)
 
     def describe(self, fact: Fact) -> str:
@@ -76,7 +78,7 @@ class Gossip:
         return DelEdge(self.nonce(), fact[1], subject).format() if edge is None else self._edge_line(edge)
 
     def announce(self, fact: Fact) -> list[Action]:
-        """Tell every active connection what we know of the fact."""
+        """Tell every active connection that it concerns what we know of the fact."""
         self.touched.remember(fact, self.now)
         return self.flood(self.describe(fact), fact)
 
@@ -85,14 +87,13 @@ class Gossip:
         lines: list[Action] = []
         for name in sorted(self._registry.nodes):
             node = self._registry.nodes[name]
-            for subnet in sorted(node.subnets, key=Subnet.sort_key):
-                line = AddSubnet(self.nonce(), name, subnet).format()
-                self.seen.remember(line, self.now)
-                lines.append(SendLine(connection.id, line, subnet_fact(name, subnet)))
-            for target in sorted(node.edges):
-                line = self._edge_line(node.edges[target])
-                self.seen.remember(line, self.now)
-                lines.append(SendLine(connection.id, line, edge_fact(name, target)))
+            facts = [subnet_fact(name, subnet) for subnet in sorted(node.subnets, key=Subnet.sort_key)]
+            facts += [edge_fact(name, target) for target in sorted(node.edges)]
+            for fact in facts:
+                if self._concerns(connection, fact):
+                    line = self.describe(fact)
+                    self.seen.remember(line, self.now)
+                    lines.append(SendLine(connection.id, line, fact))
         return lines
 
     def corrections_due(self) -> list[Action]:
@@ -110,6 +111,8 @@ class Gossip:
 
     def handle(self, connection: Connection, request: GossipRequest, line: str) -> tuple[bool, list[Action]]:
         """Apply one line that arrived on an active connection. The flag says whether it was acted on."""
+        if self._tunnel_server and not self._admits(connection, request):
+            return False, []
         first_seen = self.seen.since(line)
         if first_seen is not None:
             if not (connection.active_since > first_seen and _speaks_for_itself(connection, request)):
@@ -183,7 +186,8 @@ class Gossip:
     def _add_subnet(self, connection: Connection, request: AddSubnet, line: str) -> tuple[bool, list[Action]]:
         registry = self._registry
         owner = registry.node(request.owner)
-        if owner is not None and request.subnet in owner.subnets:
+        known = owner is not None and request.subnet in owner.subnets
+        if known and not (self._strict and owner is not registry.me):
             self.seen.remember(line, self.now)
             return False, []
         fact = subnet_fact(request.owner, request.subnet)
@@ -191,6 +195,8 @@ class Gossip:
             self.seen.remember(line, self.now)
             self._corrections.want(fact, connection.id, self.now)
             return False, []
+        if self._strict:
+            return self._pass_on(connection, line, fact)
         first_hand = connection.name == request.owner
         if not (
             self._room_for_nodes(int(owner is None), first_hand)
@@ -205,9 +211,11 @@ class Gossip:
 
     def _del_subnet(self, connection: Connection, request: DelSubnet, line: str) -> tuple[bool, list[Action]]:
         owner = self._registry.node(request.owner)
+        fact = subnet_fact(request.owner, request.subnet)
+        if self._strict and owner is not self._registry.me:
+            return self._pass_on(connection, line, fact)
         if owner is None or request.subnet not in owner.subnets:
             return False, []
-        fact = subnet_fact(request.owner, request.subnet)
         if owner is self._registry.me:
             self.seen.remember(line, self.now)
             self._corrections.want(fact, connection.id, self.now)
@@ -216,6 +224,13 @@ class Gossip:
         self._registry.remove_subnet(owner, request.subnet)
         self._changes.subnet(owner, request.subnet, present=False)
         return True, self._forward(connection, line, fact)
+
+    def _pass_on(self, connection: Connection, line: str, fact: Fact) -> tuple[bool, list[Action]]:
+        """StrictSubnets: what others say of their subnets changes nothing here, but it is passed on.
+
+        Also where it agrees with our files, unlike in tinc: a node between us and the owner may have purged it.
+        """
+        return False, self._forward(connection, line, fact)
 
     def _refuse(self, connection: Connection) -> list[Action]:
         self.full = True
@@ -261,6 +276,8 @@ class Gossip:
                     self._corrections.want_repair(fact, connection.id, self.now)
             case AddSubnet() | DelSubnet():
                 owner = self._registry.node(request.owner)
+                if self._strict and owner is not self._registry.me:
+                    return
                 held = owner is not None and request.subnet in owner.subnets
                 if held != isinstance(request, AddSubnet):
                     fact = subnet_fact(request.owner, request.subnet)
@@ -270,9 +287,11 @@ class Gossip:
 
     # Our own facts
 
-    def put_own_edge(self, target: Node, address: Address, options: int, weight: int) -> list[Action]:
+    def put_own_edge(
+        self, target: Node, address: Address, options: int, weight: int, local: Address | None = None
+    ) -> list[Action]:
         me = self._registry.me
-        self._registry.put_edge(me, target, address=address, options=options, weight=weight)
+        self._registry.put_edge(me, target, address=address, options=options, weight=weight, local=local)
         self._changes.graph = True
         return self.announce(edge_fact(me.name, target.name))
 
@@ -304,7 +323,33 @@ class Gossip:
 
     def _send_all(self, line: str, fact: Hashable, origin: Connection | None) -> list[Action]:
         self.seen.remember(line, self.now)
-        return [SendLine(other.id, line, fact) for other in self._registry.active_connections() if other is not origin]
+        return [
+            SendLine(other.id, line, fact)
+            for other in self._registry.active_connections()
+            if other is not origin and self._concerns(other, fact)
+        ]
+
+    def _concerns(self, connection: Connection, fact: Hashable) -> bool:
+        """Whether a fact may be told to a neighbour. A tunnel server speaks of itself only, and of no edge but the
+        one to that neighbour (topology 10)."""
+        match fact:
+            case (str(kind), str(owner), *rest) if self._tunnel_server:
+                return owner == self._registry.me.name and (kind != "edge" or rest == [connection.name])
+            case _:
+                return True
+
+    def _admits(self, connection: Connection, request: GossipRequest) -> bool:
+        """Whether a tunnel server listens (topology 2.3): only if the sender speaks of itself, or of our subnets.
+
+        tinc also takes what a neighbour says of the edges between us and another; but those two know better.
+        """
+        match request:
+            case AddEdge() | DelEdge():
+                return connection.name in (request.source, request.target)
+            case AddSubnet() | DelSubnet():
+                return request.owner in (connection.name, self._registry.me.name)
+            case KeyChanged():
+                return request.node == connection.name
 
     def _with_fresh_nonce(self, line: str) -> str:
         number, _, rest = line.split(maxsplit=2)

@@ -12,7 +12,7 @@ from collections.abc import Callable
 from enum import Enum, auto
 
 from gmesh.mesh.actions import Action, Log, SendProbe, SetPath
-from gmesh.mesh.candidates import Candidates, Source, is_probeable
+from gmesh.mesh.candidates import EVERYBODY_NEAR, Candidates, Source, is_probeable
 from gmesh.mesh.events import FlowCounters, FlowReader
 from gmesh.mesh.health import NEVER, Health, Question, Questions, Timing, Verdict
 from gmesh.mesh.limits import TokenBucket
@@ -24,6 +24,8 @@ from gmesh.values import Address
 
 IDLE = 30.0
 """Without traffic for so many seconds a search only goes on at the ping interval."""
+NEARBY_FOR, NEARBY_INTERVAL = 10.0, 1.0
+"""LocalDiscovery: how long after a search began everybody in our own network is asked, and how often."""
 OTHERS_INTERVAL = 2.0
 """How often the addresses of a dead path that were not in use are tried."""
 
@@ -77,6 +79,7 @@ class UdpPath:
         self.candidates = Candidates()
         self.mtu = PathMtu(limit)
         self.ping_interval = ping_interval
+        self.local_discovery = False
         self.has_key = False
         self.last_wanted = -NEVER
         self._smaller = own_name.encode() < node.encode()
@@ -94,6 +97,7 @@ class UdpPath:
         self._died = 0.0
         self._next_poll = self._next_probe = self._next_round = NEVER
         self._verified_at = self._grown_at = -NEVER
+        self._nearby_at = -NEVER
         self._hearsay = [TokenBucket(HEARSAY_BURST, HEARSAY_RATE, 0.0)]
         if hearsay is not None:
             self._hearsay.append(hearsay)
@@ -238,6 +242,9 @@ class UdpPath:
         actions: list[Action] = []
         if address != self.address:
             actions += self.address_seen(address, now)
+        if question.address.host in EVERYBODY_NEAR:
+            # Where the answer came from is worth a question of its own; this one proves nothing about it.
+            return [*actions, *self._publish()]
         actions += self._answered(question, now)
         return [*actions, *self._publish()]
 
@@ -486,6 +493,10 @@ class UdpPath:
         actions: list[Action] = []
         for address, candidate in list(self.candidates.items()):
             actions += self._ask(address, SMALL_PROBE, now, 0 if candidate.source is Source.LOCAL else plan.ttl)
+        if self.local_discovery and elapsed < NEARBY_FOR and now - self._nearby_at >= NEARBY_INTERVAL:
+            self._nearby_at = now
+            for address in self.candidates.nearby():
+                actions += self._ask(address, SMALL_PROBE, now)
         if self._neighbour and elapsed < 1 and self.address is not None:
             # A neighbour's address is known from TCP, so that a large datagram is no gift to a stranger.
             guess = self.mtu.first_guess(self.address.family)

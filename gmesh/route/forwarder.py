@@ -12,6 +12,7 @@ from gmesh.route.fragments import fragments
 from gmesh.route.icmp import ErrorLimit, Trouble
 from gmesh.route.mss import clamped, may_carry_mss
 from gmesh.route.snapshot import RouteSnapshot
+from gmesh.route.subnets import EVERYBODY
 from gmesh.route.verdicts import Drop, ToDevice, ToNode, Verdict
 from gmesh.values import MTU, OPTION_CLAMP_MSS
 
@@ -29,13 +30,14 @@ IPV6_FLOOR = 1294
 class Path:
     """How frames for one owner travel, worked out once per snapshot and owner. Nothing here changes afterwards."""
 
-    __slots__ = ("clamp", "detour", "mine", "owner", "reachable", "simple", "via")
+    __slots__ = ("clamp", "detour", "everybody", "mine", "owner", "reachable", "simple", "via")
 
     def __init__(self, snapshot: RouteSnapshot, owner: str) -> None:
         me = snapshot.name
         node = snapshot.nodes.get(owner)
         self.owner = owner
         self.mine = owner == me
+        self.everybody = owner == EVERYBODY
         self.via = owner
         if not self.mine:
             self.via = "" if node is None or not node.reachable else node.next_hop if node.via == me else node.via
@@ -58,7 +60,10 @@ class Forwarder:
         """``limit`` outlives snapshots. ``local_address`` finds the sender of time exceeded messages."""
         self.me = snapshot.name
         self.settings = snapshot.settings
-        self.reachable = frozenset(node.name for node in snapshot.nodes.values() if node.reachable) | {self.me}
+        self.reachable = frozenset(node.name for node in snapshot.nodes.values() if node.reachable) | {
+            self.me,
+            EVERYBODY,
+        }
         self._snapshot = snapshot
         self._limit = limit
         self._local_address = local_address

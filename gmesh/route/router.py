@@ -14,7 +14,7 @@ from gmesh.route.hub_mode import HubMode
 from gmesh.route.icmp import ErrorLimit
 from gmesh.route.router_mode import RouterMode
 from gmesh.route.snapshot import RouteSnapshot
-from gmesh.route.subnets import SubnetTable
+from gmesh.route.subnets import EVERYBODY, SubnetTable
 from gmesh.route.switch_mode import SwitchMode
 from gmesh.route.verdicts import Drop, ToDevice, ToNode, Verdict
 
@@ -68,8 +68,13 @@ class Router:
             raise ConfigError(f"Broadcast must be one of {', '.join(_BROADCAST)}", key="Broadcast")
         self.snapshot = snapshot
         self._limit = ErrorLimit() if previous is None else previous._limit
-        if previous is not None and previous.snapshot.subnets == snapshot.subnets:
+        if previous is not None and _same_subnets(previous.snapshot, snapshot):
             self._table = previous._table
         else:
-            self._table = SubnetTable(snapshot.subnets)
+            broadcast = [(subnet, EVERYBODY) for subnet in settings.broadcast_subnets]
+            self._table = SubnetTable([*snapshot.subnets, *broadcast])
         self.decide = MODES[settings.mode](Forwarder(snapshot, self._limit, local_address), self._table).decide
+
+
+def _same_subnets(one: RouteSnapshot, other: RouteSnapshot) -> bool:
+    return one.subnets == other.subnets and one.settings.broadcast_subnets == other.settings.broadcast_subnets

@@ -9,7 +9,7 @@ from gmesh.route import ethernet, neighbours, ttl, verdicts
 from gmesh.route.forwarder import IPV4_FLOOR, IPV6_FLOOR, Forwarder, MtuOf, Path
 from gmesh.route.icmp import Trouble
 from gmesh.route.mss import may_carry_mss
-from gmesh.route.subnets import SubnetTable
+from gmesh.route.subnets import EVERYBODY, SubnetTable
 from gmesh.route.verdicts import Drop, ToDevice, ToNode, Verdict
 from gmesh.values import SubnetKind
 
@@ -107,6 +107,8 @@ class RouterMode:
         answer = self._forwarder.answer
         if path is None:
             return answer(Trouble.UNKNOWN, frame, source, now)
+        if path.everybody:
+            return self._forwarder.broadcast(frame, source)
         if path.owner == source:
             return [Drop(verdicts.LOOP)]
         if path.mine:  # none of the steps up to the last can stop it
@@ -135,6 +137,6 @@ class RouterMode:
         """Answer the own kernel's question for a hardware address, if another node has the address."""
         if request is not None and self._tap and source == self._me:
             owner = self._table.owner(request.kind, request.target, self._forwarder.reachable)
-            if owner is not None and owner != self._me:
+            if owner not in (None, EVERYBODY, self._me):
                 return [ToDevice(request.answer)]
         return [Drop(verdicts.NOT_ANSWERED)]

@@ -39,6 +39,8 @@ class RouteSettings:
     decrement_ttl: bool = False
     priority_inheritance: bool = False
     tunnel_server: bool = False
+    broadcast_subnets: tuple[Subnet, ...] = ()
+    """BroadcastSubnet: what goes there is for everybody, unless a smaller subnet of a node holds it."""
     tap: bool = False
 
 

@@ -10,6 +10,9 @@ from collections.abc import Container, Iterable
 
 from gmesh.values import Subnet, SubnetKind
 
+EVERYBODY = ""
+"""The owner of what is to be broadcast: no node has this name."""
+
 _BITS = {SubnetKind.MAC: 48, SubnetKind.IPV4: 32, SubnetKind.IPV6: 128}
 
 

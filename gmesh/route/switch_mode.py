@@ -10,7 +10,7 @@ from gmesh.route import ethernet, ttl, verdicts
 from gmesh.route.forwarder import Forwarder, MtuOf, Path
 from gmesh.route.icmp import Trouble
 from gmesh.route.mss import may_carry_mss
-from gmesh.route.subnets import SubnetTable
+from gmesh.route.subnets import EVERYBODY, SubnetTable
 from gmesh.route.verdicts import Drop, ToDevice, ToNode, Verdict
 from gmesh.values import SubnetKind
 
@@ -63,7 +63,7 @@ class SwitchMode:
     def _find(self, address: bytes) -> Path | None:
         """The path to the owner of ``address``, None where it has none; remembered."""
         owner = self._table.owner(SubnetKind.MAC, address, self._forwarder.reachable)
-        path = None if owner is None else self._forwarder.path(owner)
+        path = None if owner is None or owner == EVERYBODY else self._forwarder.path(owner)
         if len(self._paths) >= CACHE_SIZE:
             self._paths.clear()
             self._paths[_EVERYBODY] = None

@@ -72,32 +72,31 @@ def test_tcp_only_is_indirect_and_has_no_path_to_measure(tmp_path: Path) -> None
     where = directory(
         tmp_path, "", b="TCPOnly = yes\n" + key().public.to_pem(), c="ClampMSS = no\n" + key().public.to_pem()
     )
-    own = option_bits(where.server())
-    found = credentials(where, "b", own)
+    found = credentials(where.server(), "b")
     assert found.options & (OPTION_TCPONLY | OPTION_INDIRECT) == OPTION_TCPONLY | OPTION_INDIRECT
     assert not found.options & OPTION_PMTU
     assert found.public_key == key().public
-    assert not credentials(where, "c", own).options & OPTION_CLAMP_MSS
+    assert not credentials(where.server(), "c").options & OPTION_CLAMP_MSS
 
 
 def test_credentials_of_whom_we_cannot_know(tmp_path: Path) -> None:
     where = directory(tmp_path, b="", c="-----BEGIN RSA PUBLIC KEY-----\nnonsense\n-----END RSA PUBLIC KEY-----\n")
     for name in ("nobody", "../b", "b", "c"):
         with pytest.raises(PeerError):
-            credentials(where, name, 0)
+            credentials(where.server(), name)
 
 
 def test_credentials_differ_when_anything_that_matters_does(tmp_path: Path) -> None:
     pem = key().public.to_pem()
     where = directory(tmp_path, b=pem)
-    before = credentials(where, "b", 12)
+    before = credentials(where.server(), "b")
     directory(tmp_path, b="Subnet = 10.0.0.9\nAddress = 10.1.1.1\n# a comment\n" + pem)
-    assert credentials(where, "b", 12) == before
+    assert credentials(where.server(), "b") == before
     for line in ("IndirectData = yes", "TCPOnly = yes", "ClampMSS = no", "Weight = 7"):
         directory(tmp_path, b=f"{line}\n{pem}")
-        assert credentials(where, "b", 12) != before, line
+        assert credentials(where.server(), "b") != before, line
     directory(tmp_path, b=RsaPrivateKey.generate(1024).public.to_pem())
-    assert credentials(where, "b", 12) != before
+    assert credentials(where.server(), "b") != before
 
 
 def test_candidates_are_in_file_order_with_their_ports(tmp_path: Path) -> None:

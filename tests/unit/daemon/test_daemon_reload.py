@@ -14,7 +14,7 @@ from hub_lab import Lab
 
 from gmesh.config.directory import Directory
 from gmesh.crypto.rsa import RsaPrivateKey
-from gmesh.daemon.configuration import credentials, mesh_settings, option_bits
+from gmesh.daemon.configuration import credentials, mesh_settings
 from gmesh.daemon.reload import Reloader
 from gmesh.mesh.actions import SubnetDown, SubnetUp
 from gmesh.values import Subnet
@@ -72,7 +72,7 @@ class Desk:
 
     def admit(self, peer: Any, name: str) -> None:
         server = Directory(self.base).server()
-        peer.meta = SimpleNamespace(name=name, credentials=credentials(server.directory, name, option_bits(server)))
+        peer.meta = SimpleNamespace(name=name, credentials=credentials(server, name))
 
     def write(self, name: str, text: str) -> None:
         (self.base / name).write_text(text)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 
@@ -336,3 +337,28 @@ def test_what_does_not_exist_is_refused_at_once(setting: str, value: str, key: s
     with pytest.raises(ConfigError) as caught:
         Router(snapshot(**{setting: value}))
     assert caught.value.key == key
+
+
+class TestBroadcastSubnet:
+    def router(self, *texts: str, **settings: Any) -> Router:
+        subnets = tuple(Subnet.parse(text) for text in texts)
+        return Router(snapshot(broadcast_subnets=subnets, **settings))
+
+    def test_packets_to_it_are_broadcast(self) -> None:
+        frame = ipv4(destination="10.0.255.255")
+        one, other = self.router("10.0.255.255").decide(frame, "a", mtus, 0.0)
+        assert one != other
+        assert all(isinstance(verdict, ToNode) and verdict.exact for verdict in (one, other))
+        assert self.router("10.0.255.255").decide(frame, "b", mtus, 0.0)[0] == ToDevice(frame)
+        assert isinstance(decide(self.router("10.0.255.255", broadcast="no"), frame), Drop)
+
+    def test_a_smaller_subnet_of_a_node_is_its_own(self) -> None:
+        frame = ipv4(destination="10.0.2.9")
+        assert decide(self.router("10.0.0.0/8"), frame) == decide(self.router(), frame)
+
+    def test_a_reload_changes_it(self) -> None:
+        frame = ipv4(destination="10.0.255.255")
+        before = self.router()
+        after = Router(snapshot(broadcast_subnets=(Subnet.parse("10.0.255.255"),)), before)
+        assert len(after.decide(frame, "a", mtus, 0.0)) == 2
+        assert len(Router(snapshot(), after).decide(frame, "a", mtus, 0.0)) == 1
