@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 
 from gmesh.crypto.ed25519 import Ed25519PrivateKey
 from gmesh.errors import DatagramError, PeerError
+from gmesh.proto.packet import NotAuthentic
 from gmesh.proto.sptps_flow import (
     APPLICATION_RECORDS,
     DEFAULT_REPLAY_WINDOW,
@@ -43,12 +44,10 @@ HANDSHAKE_SECONDS = 10.0
 """A handshake that takes longer has lost a message, and there is no way to ask for it again."""
 
 MAX_DATA = 65535
-MAX_EARLY_DATAGRAMS = 8
-"""Datagrams that overtake the last message of the first handshake and wait for it."""
+MAX_EARLY_BYTES = 131072
+"""Datagrams under the responder's new key that overtake its SIG, in all, wait for it up to this size."""
 
 _LENGTH_SIZE = 2
-_FIRST_ENCRYPTED = 2
-"""KEX and SIG of the first handshake are numbers 0 and 1."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,7 +96,11 @@ class _Session:
         if now < self._deadline:
             return []
         self._deadline = math.inf
+        self._give_up()
         return [HandshakeStalled()]
+
+    def _give_up(self) -> None:
+        """The handshake under way will not be finished."""
 
     def _watch(self, now: float) -> None:
         if not self.renewing:
@@ -339,12 +342,17 @@ class DatagramSession(_Session):
         return self._flow is not None and self._flow.worn
 
     def receive(self, datagram: bytes, now: float) -> list[SptpsEvent]:
-        """Take one datagram. Raises DatagramError where it is dropped; then nothing has changed."""
+        """Take one datagram. Raises DatagramError where it is dropped; then nothing has changed.
+
+        Datagrams that overtook the end of a handshake are kept, and their events come when it has ended.
+        """
         flow = self._at_home()
-        if not flow.receives_encrypted and self._is_early(datagram):
-            self._early.append(datagram)
-            return []
-        kind, data, number = flow.open(datagram, now)
+        try:
+            kind, data, number = flow.open(datagram, now)
+        except NotAuthentic:
+            if self._keep_early(datagram):
+                return []
+            raise
         if kind < APPLICATION_RECORDS:
             if not flow.receives_encrypted:
                 raise DatagramError("an application record before the handshake was finished")
@@ -355,7 +363,7 @@ class DatagramSession(_Session):
         steps = self._handshake.receive(data)
         flow.accept(number)
         events = self._perform(steps, now)
-        if flow.receives_encrypted and self._early:
+        if self._early and self._handshake.state is not HandshakeState.SIG:
             events += self._replay_early(now)
         return events
 
@@ -402,17 +410,25 @@ class DatagramSession(_Session):
         steps, self._steps = self._steps, []
         return steps
 
+    def _give_up(self) -> None:
+        self._early.clear()
+
     def _at_home(self) -> DatagramFlow:
         if self._flow is None:
             raise RuntimeError("the flow is lent to another engine")
         return self._flow
 
-    def _is_early(self, datagram: bytes) -> bool:
-        return (
-            len(datagram) >= OVERHEAD
-            and int.from_bytes(datagram[:4], "big") >= _FIRST_ENCRYPTED
-            and len(self._early) < MAX_EARLY_DATAGRAMS
-        )
+    def _keep_early(self, datagram: bytes) -> bool:
+        """Keep what may be under the keys that the responder has already and we have not.
+
+        Only an initiator that waits for SIG is in that place: a responder knows the keys before anyone uses them.
+        """
+        if not self.initiator or self._handshake.state is not HandshakeState.SIG or len(datagram) < OVERHEAD:
+            return False
+        if sum(map(len, self._early)) + len(datagram) > MAX_EARLY_BYTES:
+            return False
+        self._early.append(datagram)
+        return True
 
     def _replay_early(self, now: float) -> list[SptpsEvent]:
         early, self._early = self._early, []

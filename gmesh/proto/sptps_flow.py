@@ -26,6 +26,9 @@ OVERHEAD = NUMBER_SIZE + 1 + TAG_SIZE
 DEFAULT_REPLAY_WINDOW = 16
 """Bytes, where the option ReplayWindow is absent."""
 
+_FIRST_ENCRYPTED = 2
+"""KEX and SIG of the first handshake are numbers 0 and 1."""
+
 OLD_KEY_SECONDS = 5.0
 """How long the receiving key before the present one still opens late datagrams."""
 
@@ -190,6 +193,8 @@ class DatagramFlow:
         if len(datagram) <= NUMBER_SIZE:
             raise NotAuthentic("too short")
         number = int.from_bytes(datagram[:NUMBER_SIZE], "big")
+        if number >= _FIRST_ENCRYPTED:
+            raise NotAuthentic("encrypted before the handshake was finished")
         if number != self.window.expected:
             raise DatagramError(f"record {number} where {self.window.expected} is expected")
         return datagram[NUMBER_SIZE], datagram[NUMBER_SIZE + 1 :], number

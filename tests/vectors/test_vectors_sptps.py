@@ -14,9 +14,9 @@ from gmesh.crypto.chacha_poly import ChaChaPoly
 from gmesh.crypto.ed25519 import Ed25519PrivateKey
 from gmesh.proto import sptps_handshake
 from gmesh.proto.requests import AnsKey, ReqKey, parse_request
-from gmesh.proto.sptps import DatagramSession, HandshakeFinished, Record, SptpsEvent, StreamSession
+from gmesh.proto.sptps import DatagramSession, Record, SptpsEvent, StreamSession
 from gmesh.proto.sptps_flow import DatagramFlow, FlowState, WindowState
-from gmesh.proto.sptps_handshake import TINC_SUITE, TrafficKey, data_label, meta_label
+from gmesh.proto.sptps_handshake import TINC_SUITE, HandshakeFinished, TrafficKey, data_label, meta_label
 from tests.vectors.legacy import load, scripted_entropy
 
 HANDSHAKES: dict[str, Any] = load("sptps-handshake")
