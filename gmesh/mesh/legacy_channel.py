@@ -27,6 +27,8 @@ from gmesh.proto.requests import AnsKey, ReqKey
 NEVER = math.inf
 REQUEST_INTERVAL = 10.0
 """Seconds between two requests for a node's key (data-legacy 3.5)."""
+REFUSED_INTERVAL = 300.0
+"""The same where the node's last key could not be used: it hardly makes another kind, unless it was restarted."""
 FIRST_RETRY = 1.5
 """Nodes lose lines while connections change, so the first request is repeated once soon."""
 NEIGHBOUR_RETRIES = (2.0, 5.0, 10.0, 30.0)
@@ -66,6 +68,8 @@ class LegacyChannel:
         self._path = path
         self._requested_at = -NEVER
         self._requests = 0
+        self._refused = ""
+        """Why the last key that the node gave us cannot be used."""
         self._retry_at = NEVER
         self._answer_at = NEVER
         self._answers = TokenBucket(ANSWER_BURST, 1 / ANSWER_INTERVAL, 0.0)
@@ -120,14 +124,14 @@ class LegacyChannel:
                 request.key, request.cipher, request.digest, request.mac_length, request.compression
             )
         except PeerError as error:
-            text = f"Packets for {self.node.name} go by TCP, its key cannot be used: {error}"
-            return [*self._drop_send_key(now), Log(logging.WARNING, 0, text, f"bad key {self.node.name}")]
+            return self._refuse(str(error), now)
         actions: list[Action] = []
         if request.address is not None:
             actions += self._path.offer(request.address, Source.REFLEXIVE, now)
         if key == self.send_key:
             return actions
         self.send_key = key
+        self._refused = ""
         self._requests = 0
         self._retry_at = NEVER
         self._exchanged_at = now
@@ -138,7 +142,8 @@ class LegacyChannel:
 
     def key_needed(self, now: float) -> list[Action]:
         """Something is to be sent to the node and there is no key for it."""
-        if self.send_key is not None or now - self._requested_at < REQUEST_INTERVAL:
+        interval = REFUSED_INTERVAL if self._refused else REQUEST_INTERVAL
+        if self.send_key is not None or now - self._requested_at < interval:
             return []
         return self._request(now)
 
@@ -191,6 +196,17 @@ class LegacyChannel:
     def _line(self, line: str) -> list[Action]:
         connection = self._registry.next_connection(self.node)
         return [] if connection is None else [SendLine(connection.id, line)]
+
+    def _refuse(self, reason: str, now: float) -> list[Action]:
+        """Do without a key; said once, however often the node repeats it."""
+        actions = self._drop_send_key(now)
+        if reason != self._refused:
+            self._refused = reason
+            text = f"Packets for {self.node.name} go by TCP, its key cannot be used: {reason}"
+            actions.append(Log(logging.WARNING, 0, text, f"bad key {self.node.name}"))
+        self._requests = 0
+        self._retry_at = NEVER
+        return actions
 
     def _drop_send_key(self, now: float) -> list[Action]:
         if self.send_key is None:

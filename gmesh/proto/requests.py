@@ -13,7 +13,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import ClassVar
 
-from gmesh.crypto.nids import CIPHERS, DIGESTS, MAX_DIGEST_SIZE
+from gmesh.crypto.nids import CIPHERS, DIGESTS, MAX_DIGEST_SIZE, NONE
 from gmesh.errors import PeerError
 from gmesh.values import Address, Subnet, is_node_name
 
@@ -447,7 +447,8 @@ class AnsKey:
         key = fields.word("key")
         cipher = fields.integer("cipher", -1, 65535)
         digest = fields.integer("digest", -1, 65535)
-        mac_length = fields.integer("MAC length", -1, MAX_DIGEST_SIZE)
+        # tinc 1.0 with Digest = none sends its MACLength, whatever that is.
+        mac_length = fields.integer("MAC length", -1, 65535 if digest == NONE else MAX_DIGEST_SIZE)
         compression = fields.integer("compression", 0, HIGHEST_COMPRESSION)
         address = fields.address("address") if fields.left else None
         answer = cls(source, target, key, cipher, digest, mac_length, compression, address)
