@@ -20,7 +20,7 @@ from tests.vectors.sptps import datagram_pair, established_pair, exchange_stream
 
 
 class Network:
-    """Two ends, datagrams that do anything in between, and handshake records in order unless something else is asked."""
+    """Two ends, datagrams that do anything in between, and handshake records in order unless asked otherwise."""
 
     def __init__(self) -> None:
         self.sessions = established_pair(entropy=random.Random(3).randbytes)
