@@ -33,6 +33,7 @@ from gmesh.daemon.configuration import (
     socket_options,
 )
 from gmesh.daemon.control_server import ControlServer
+from gmesh.daemon.graph_dump import GraphDump
 from gmesh.daemon.hub import Hub
 from gmesh.daemon.legacy_dump import DeviceStatistics, dump_all, dump_connections
 from gmesh.daemon.listening import SocketPair, open_sockets
@@ -43,6 +44,7 @@ from gmesh.daemon.pidfile import PidFile, PidRecord, make_cookie
 from gmesh.daemon.reload import Reloader, log_notices
 from gmesh.daemon.scripts import ScriptQueue, ScriptSettings
 from gmesh.daemon.signals import SignalActions, Signals
+from gmesh.daemon.standby import Standby
 from gmesh.daemon.supervisor import Supervisor
 from gmesh.dataplane.contract import DataPlane, Upcall
 from gmesh.dataplane.slow import SlowDataPlane
@@ -175,14 +177,18 @@ class Daemon:
             ("scripts", scripts.run),
             ("timers", self.hub.keep_time),
             ("routes", self.hub.keep_routes),
+            ("graph", self._graph_dump.run),
             ("log", self._keep_log),
             ("addresses", self._watch_addresses),
         ):
             self._supervisor.spawn(name, function, policy="restart")
         undo.callback(self._supervisor.kill_all, keep=("scripts", "control"))
         undo.callback(scripts.finish)
-        scripts.tinc(up=True)
-        undo.callback(scripts.tinc, up=False)
+        if self._standby is None:
+            scripts.tinc(up=True)
+            undo.callback(scripts.tinc, up=False)
+        else:
+            undo.callback(self._standby.end)
         scripts.wait()
         self.hub.perform(self.hub.mesh.start(self._clock()))
         undo.callback(self._leave_mesh)
@@ -246,15 +252,20 @@ class Daemon:
             )
 
         self.scripts = scripts
+        self._standby = Standby(scripts) if self._server.get_bool("DeviceStandby") else None
         self.hub = Hub(
             mesh_settings(self._server, pairs[0].address.port),
             route_settings=route_settings(self._server, tap=isinstance(device, TapDevice)),
             clock=self._clock,
-            scripts=scripts,
+            scripts=self._standby or scripts,
             lookup=self._credentials,
             plane=make_plane,
             lost=self._lost,
         )
+        self._graph_dump = GraphDump(self.hub.mesh.registry, lambda: self._server.get_str("GraphDumpFile"))
+        self.hub.on_routes.append(self._graph_dump.changed.set)
+        if self._standby is not None:
+            self.hub.on_routes.append(self._standby.settle)
 
     def _credentials(self, name: str) -> PeerCredentials:
         return credentials(self._server, name)
@@ -402,6 +413,7 @@ class Daemon:
         done = self.reloader.reload()
         if done:
             self._server = self.reloader.server
+            self._graph_dump.changed.set()
             self.scripts.settings = self._script_settings()
         return done
 

@@ -17,6 +17,7 @@ import gevent.event
 from gmesh.daemon.logging_setup import log
 from gmesh.daemon.scripts import ScriptQueue
 from gmesh.daemon.snapshot import build_snapshot
+from gmesh.daemon.standby import Standby
 from gmesh.dataplane.contract import DataPlane, FrameForPeer
 from gmesh.errors import PeerError
 from gmesh.mesh.actions import (
@@ -70,7 +71,7 @@ class Hub:
         *,
         route_settings: RouteSettings,
         clock: Callable[[], float],
-        scripts: ScriptQueue,
+        scripts: ScriptQueue | Standby,
         lookup: Callable[[str], PeerCredentials],
         plane: Callable[[Callable[[list[DataEvent | FrameForPeer]], None]], DataPlane],
         lost: Callable[[str], None],
@@ -82,6 +83,8 @@ class Hub:
         self._lookup = lookup
         self._lost = lost
         self._routes_dirty = gevent.event.Event()
+        self.on_routes: list[Callable[[], object]] = [self._routes_dirty.set]
+        """Called whenever reachability, paths or subnets have changed, after the scripts of that change."""
         self._timer_moved = gevent.event.Event()
         self._sleeping_until = 0.0
         self._queue: deque[Action] = deque()
@@ -92,7 +95,7 @@ class Hub:
             SendLine: self._send_line,
             ProceedHandshake: self._proceed,
             CloseConnection: self._close,
-            RoutesChanged: lambda action: self._routes_dirty.set(),
+            RoutesChanged: self._routes_changed,
             InstallSendKey: lambda action: self.plane.install_send_key(action.node, action.key),
             InstallReceiveKey: lambda action: self.plane.install_receive_key(action.node, action.key),
             ForgetSendKey: lambda action: self.plane.forget_send_key(action.node),
@@ -138,6 +141,10 @@ class Hub:
         peer = self.peers.get(action.connection)
         if peer is not None:
             peer.send_line(action.line, action.fact)
+
+    def _routes_changed(self, action: RoutesChanged) -> None:
+        for tell in self.on_routes:
+            tell()
 
     def _proceed(self, action: ProceedHandshake) -> None:
         peer = self.peers.get(action.connection)

@@ -73,7 +73,6 @@ SURVIVED: list[tuple[str, Level, list[str]]] = [
     ("PortNumber = 5", Level.WARNING, ["PortNumber", "not a known option"]),
     ("PingIntervall = 5", Level.WARNING, ["did you mean PingInterval?"]),
     ("AutoConnect = yes", Level.WARNING, ["AutoConnect = yes", "not effective"]),
-    ("GraphDumpFile = /tmp/x", Level.WARNING, ["GraphDumpFile", "not effective", "ignored"]),
     ("ExperimentalProtocol = yes", Level.WARNING, ["ExperimentalProtocol", "not effective"]),
     ("UPnP = udponly", Level.WARNING, ["UPnP = udponly", "not effective"]),
     ("-----BEGIN RSA PUBLIC KEY-----", Level.WARNING, ["no END line"]),
