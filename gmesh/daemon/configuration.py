@@ -137,6 +137,7 @@ def socket_options(server: Server) -> SocketOptions:
             mark=server.get_int("FWMark"),
             interface=server.get_str("BindToInterface"),
         ),
+        asked_buffers=frozenset(name for name in ("UDPRcvBuf", "UDPSndBuf") if server.is_set(name)),
     )
 
 

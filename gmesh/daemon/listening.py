@@ -47,6 +47,8 @@ class SocketOptions:
     port: str
     family: int
     udp: UdpOptions
+    asked_buffers: frozenset[str] = frozenset()
+    """Which of UDPRcvBuf and UDPSndBuf were asked for: their defaults may be cut down without a word."""
 
 
 def open_sockets(options: SocketOptions) -> list[SocketPair]:
@@ -78,9 +80,22 @@ def _open_all(options: SocketOptions, pairs: list[SocketPair]) -> None:
                 log(0, logging.ERROR, f"Can't bind to {address}: {reason_of(error)}")
                 continue
             pairs.append(pair)
+            _compare_buffers(pair.udp, options)
             log(1, NOTICE, f"Listening on {pair.address}")
             if port == "0" and not own_port:
                 port = pair.address.port
+
+
+def _compare_buffers(udp: Any, options: SocketOptions) -> None:
+    """Say so if the system gave less than was asked for. It reports twice the size, for its own needs (socket(7))."""
+    for name, option, wanted in (
+        ("UDPRcvBuf", std_socket.SO_RCVBUF, options.udp.receive_buffer),
+        ("UDPSndBuf", std_socket.SO_SNDBUF, options.udp.send_buffer),
+    ):
+        granted = udp.getsockopt(std_socket.SOL_SOCKET, option) // 2
+        if name in options.asked_buffers and granted < wanted:
+            limit = "net.core.rmem_max" if name == "UDPRcvBuf" else "net.core.wmem_max"
+            log(0, logging.WARNING, f"{name} = {wanted}, but the system grants {granted} bytes only: raise {limit}")
 
 
 def _resolve_any(host: str, port: str, family: int) -> list[Address]:

@@ -100,3 +100,30 @@ def test_too_many(opened: Opened, monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(ConfigError, match="Too many"):
         opened(*[(f"127.0.0.{number}", "0") for number in range(1, 5)])
     assert opened == []
+
+
+@pytest.mark.parametrize(
+    ("name", "udp"), [("UDPRcvBuf", UdpOptions(receive_buffer=2**30)), ("UDPSndBuf", UdpOptions(send_buffer=2**30))]
+)
+def test_less_of_a_buffer_than_was_asked_for_is_said(name: str, udp: UdpOptions, log_lines: list[str]) -> None:
+    for asked in (frozenset[str](), frozenset({name})):
+        for pair in open_sockets(SocketOptions([("127.0.0.1", None)], "0", ANY, udp, asked)):
+            pair.tcp.close()
+            pair.udp.close()
+        said = [line for line in log_lines if line.startswith(f"{name} = {2**30}, but the system grants")]
+        assert len(said) == len(asked)
+
+
+def test_a_buffer_that_is_granted_is_granted(opened: Opened, log_lines: list[str]) -> None:
+    (pair,) = opened(("127.0.0.1", None), udp=UdpOptions(receive_buffer=20_000, send_buffer=30_000))
+    assert pair.udp.getsockopt(std_socket.SOL_SOCKET, std_socket.SO_RCVBUF) == 40_000
+    assert pair.udp.getsockopt(std_socket.SOL_SOCKET, std_socket.SO_SNDBUF) == 60_000
+
+
+def test_a_port_may_be_the_name_of_a_service(opened: Opened) -> None:
+    try:
+        number = std_socket.getservbyname("http", "tcp")
+    except OSError:
+        pytest.skip("no services file")
+    (address,) = listening._resolve_any("127.0.0.1", "http", ANY)
+    assert address.port == str(number)

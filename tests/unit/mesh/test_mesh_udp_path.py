@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-import pytest
-from udp_world import AES, GmeshEnd, Host, StockEnd, World, connect, make_pair, most_per_second
+import itertools
 
-from gmesh.mesh.candidates import Source
+import pytest
+from udp_world import AES, GmeshEnd, Host, Pair, StockEnd, World, connect, make_pair, most_per_second
+
+from gmesh.mesh.candidates import EVERYBODY_NEAR, Source
 from gmesh.mesh.pmtu import Overhead
 from gmesh.mesh.udp import State
 from gmesh.values import Address
@@ -393,3 +395,41 @@ def test_a_new_key_keeps_the_path_and_asks_it_at_once() -> None:
     pair.left.overhead = Overhead(prefix=4, block=16, suffix=32)
     pair.left.key()
     assert pair.world.run(3, lambda: pair.left.min_mtu == pair.left.overhead.largest_frame(1472))
+
+
+def near(*, left: bool, right: bool) -> Pair:
+    """Two ends in one network; others see both at an address that leads nowhere from inside."""
+    pair = make_pair()
+    outside = Address("198.51.100.9", "655")
+    pair.world.hosts[Address("255.255.255.255", "655")] = pair.right.host
+    pair.left.machine.local_discovery, pair.right.machine.local_discovery = left, right
+    pair.left.up(outside, neighbour=False)
+    pair.right.up(outside, neighbour=False)
+    pair.left.key()
+    pair.right.key()
+    return pair
+
+
+def test_local_discovery_finds_who_hears_a_broadcast() -> None:
+    pair = near(left=True, right=False)
+    assert pair.world.run(1.0, lambda: pair.left.udp and pair.right.udp)
+    assert pair.left.machine.address == pair.right.host.address
+    assert pair.right.machine.address == pair.left.host.address
+
+
+def test_without_local_discovery_nobody_is_bothered() -> None:
+    pair = near(left=False, right=False)
+    pair.world.run(20)
+    assert not pair.left.udp
+    assert not [1 for _, _, target in pair.left.host.sent if target.host in EVERYBODY_NEAR]
+
+
+def test_local_discovery_asks_once_a_second_for_ten_seconds() -> None:
+    pair = near(left=True, right=False)
+    pair.left.host.down = True
+    pair.world.run(60)
+    times = [time for time, _, target in pair.left.host.sent if target.host == "255.255.255.255"]
+    assert 8 <= len(times) <= 11
+    assert times[-1] - times[0] < 10
+    assert all(later - one >= 1 for one, later in itertools.pairwise(times))
+    assert len([1 for _, _, target in pair.left.host.sent if target.host == "ff02::1"]) == len(times)
