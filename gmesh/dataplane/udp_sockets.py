@@ -29,6 +29,8 @@ _IP_MTU_DISCOVER = 10
 _IP_FREEBIND = 15
 _IPV6_MTU_DISCOVER = 23
 _PMTUDISC_DO = 2
+_SO_SNDBUFFORCE = 32
+_SO_RCVBUFFORCE = 33
 _LARGEST_INT = 2**31 - 1
 
 
@@ -86,12 +88,16 @@ def prepare_udp(sock: Any, options: UdpOptions) -> None:
     sock.setblocking(False)
     # Local discovery sends to the broadcast address.
     sock.setsockopt(std_socket.SOL_SOCKET, std_socket.SO_BROADCAST, 1)
-    sizes = ((std_socket.SO_RCVBUF, options.receive_buffer), (std_socket.SO_SNDBUF, options.send_buffer))
-    for option, size in sizes:
-        if size > 0:
-            # A system that grants less, or none, is no reason not to start.
+    sizes = (
+        (std_socket.SO_RCVBUF, _SO_RCVBUFFORCE, options.receive_buffer),
+        (std_socket.SO_SNDBUF, _SO_SNDBUFFORCE, options.send_buffer),
+    )
+    for option, forced, size in sizes:
+        # The system's usual bound is a fifth of the default, and a flood fills that while the loop is elsewhere. A
+        # system that grants less, or none, is no reason not to start.
+        for each in (option, forced) if size > 0 else ():
             with contextlib.suppress(OSError):
-                sock.setsockopt(std_socket.SOL_SOCKET, option, min(size, _LARGEST_INT))
+                sock.setsockopt(std_socket.SOL_SOCKET, each, min(size, _LARGEST_INT))
     if sock.family == std_socket.AF_INET6:
         sock.setsockopt(std_socket.IPPROTO_IPV6, _IPV6_MTU_DISCOVER, _PMTUDISC_DO)
     else:

@@ -134,6 +134,7 @@ class PeerConnection:
         self._clock = clock
         self._spawn = spawn
         self._wake = gevent.event.Event()
+        self._writer: gevent.Greenlet | None = None
         self._ended = gevent.event.Event()
         self._close_reason: str | None = None
         sock.settimeout(None)
@@ -153,25 +154,25 @@ class PeerConnection:
         self.outbox.put_line(line, fact)
         if self.outbox.bytes > MAX_WAITING_TEXT:
             self.close("it does not read what we tell it")
-        self._wake.set()
+        self._wake_writer()
 
     def send_frame(self, frame: bytes) -> bool:
         """Queue a PACKET, subject to random early drop; False when it was dropped."""
         taken = self.outbox.put_frame(frame, random.random())
         if taken:
-            self._wake.set()
+            self._wake_writer()
         return taken
 
     def proceed(self) -> None:
         """Let a verified handshake finish. Raises PeerError."""
         for event in self.meta.proceed(self._clock()):
             self._handle(event)
-        self._wake.set()
+        self._wake_writer()
 
     def ping_now(self) -> None:
         """Ask the peer whether it is still there, without waiting for the interval."""
         self.meta.ping_now(self._clock())
-        self._wake.set()
+        self._wake_writer()
 
     def close(self, reason: str) -> None:
         """Close soon; `Hub.closed` is called from the connection's own greenlet. The first reason counts.
@@ -199,12 +200,11 @@ class PeerConnection:
 
     def _serve(self) -> bool:
         """Returns whether the end was a PeerError."""
-        writer = self._spawn(f"writer {self.id}", self._write)
         reason = "stopped"
         broke_protocol = False
         try:
             self._hub.opened(self)
-            self._wake.set()
+            self._wake_writer()
             reason = self._read()
         except PeerError as error:
             reason, broke_protocol = str(error), True
@@ -218,7 +218,8 @@ class PeerConnection:
         finally:
             if self._close_reason is None:
                 self._close_reason = reason
-            writer.kill(block=False)
+            if self._writer is not None:
+                self._writer.kill(block=False)
             self._hub.closed(self, self._close_reason)
         return broke_protocol
 
@@ -238,7 +239,7 @@ class PeerConnection:
                 for event in self._parse(data):
                     if self._close_reason is None:
                         self._handle(event)
-                self._wake.set()
+                self._wake_writer()
             self._check_time()
         return self._close_reason
 
@@ -262,7 +263,7 @@ class PeerConnection:
         now = self._clock()
         if self._close_reason is None and now >= self.meta.next_timeout():
             self.meta.on_timeout(now)
-            self._wake.set()
+            self._wake_writer()
 
     def _handle(self, event: MetaEvent) -> None:
         if self.gate is not None and isinstance(event, Identified | Verified):
@@ -275,6 +276,12 @@ class PeerConnection:
         self._hub.event(self, event)
 
     # Writer
+
+    def _wake_writer(self) -> None:
+        """There may be something to write. A stranger who has not said who he is gets no writer: he is told nothing."""
+        self._wake.set()
+        if self._writer is None and self._close_reason is None and self.meta.pending:
+            self._writer = self._spawn(f"writer {self.id}", self._write)
 
     def _write(self) -> None:
         try:
