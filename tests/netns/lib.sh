@@ -468,8 +468,12 @@ longest_gap() {
         END { if (end - last > gap) gap = end - last; printf "%.2f\n", gap }' "$PING_LOG"
 }
 
-# lost_pings: how many of the pings so far were not answered (after ping_stop).
-lost_pings() { awk '/packets transmitted/ { print $1 - $4 }' "$PING_LOG"; }
+# lost_pings: how many of the pings so far were not answered (after ping_stop). The very last one does not count: it may
+# have been on its way when ping was ended.
+lost_pings() {
+    awk 'match($0, /icmp_seq=[0-9]+/) && /bytes from/ { last = substr($0, RSTART + 9, RLENGTH - 9) }
+        /packets transmitted/ { print $1 - $4 - (last == $1 - 1) }' "$PING_LOG"
+}
 
 # transfer FROM TO MEGABYTES SECONDS: a TCP stream through the mesh arrives whole.
 transfer() {
