@@ -11,6 +11,7 @@ import os
 import socket
 import time
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import gevent
@@ -35,9 +36,11 @@ from gmesh.daemon.configuration import (
 from gmesh.daemon.control_server import ControlServer
 from gmesh.daemon.graph_dump import GraphDump
 from gmesh.daemon.hub import Hub
+from gmesh.daemon.late_imports import import_late_modules
 from gmesh.daemon.legacy_dump import DeviceStatistics, dump_all, dump_connections
 from gmesh.daemon.listening import SocketPair, open_sockets
 from gmesh.daemon.logging_setup import NOTICE, DaemonLog, log
+from gmesh.daemon.name_helper import NameHelper
 from gmesh.daemon.options import DaemonOptions
 from gmesh.daemon.outgoing import Outgoing
 from gmesh.daemon.pidfile import PidFile, PidRecord, make_cookie
@@ -379,7 +382,20 @@ class Daemon:
 
         janitor = privileges.Janitor(clean_up)
         self._very_last.callback(janitor.close)
-        privileges.drop(user, str(server.directory.base) if options.chroot else None)
+        if options.chroot:
+            names_helper = NameHelper(user)
+            self._undo.callback(names_helper.close)
+            self.outgoing.look_up_by(names_helper.ask)
+            self._supervisor.spawn("names", names_helper.run)
+        import_late_modules()
+        keep = privileges.needed_capabilities(
+            mark=bool(server.get_int("FWMark")), interface=bool(server.get_str("BindToInterface"))
+        )
+        privileges.drop(user, str(server.directory.base) if options.chroot else None, keep)
+        if options.chroot:
+            # From here on CONFBASE is the root: for host files, reloads and scripts.
+            server.directory.base = Path("/")
+            self.scripts.settings = self._script_settings()
 
     def _listen(self, pairs: list[SocketPair]) -> None:
         strangers = Strangers(Turnstile(self._clock))

@@ -63,6 +63,10 @@ class Outgoing:
         self._dialers: dict[str, tuple[Dialer, gevent.Greenlet]] = {}
         self._proxy: ProxyConnector | None = None
 
+    def look_up_by(self, start: Callable[[str, str, int], Any]) -> None:
+        """Have names looked up by ``start``, see `Resolver`; to be called before `set_proxy` and `keep`."""
+        self._resolver = Resolver(start=start)
+
     def keep(
         self, names: Iterable[str], reason: str = "it is no longer in the configuration"
     ) -> tuple[list[str], list[str]]:

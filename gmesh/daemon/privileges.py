@@ -12,6 +12,7 @@ import os
 import pwd
 import signal
 import stat
+import struct
 from collections.abc import Callable, Iterable
 from typing import NoReturn
 
@@ -20,6 +21,10 @@ from gmesh.errors import GmeshError
 
 _MCL_CURRENT = 1
 _MCL_FUTURE = 2
+_PR_SET_KEEPCAPS = 8
+_CAPABILITY_VERSION_3 = 0x20080522
+NET_BIND_SERVICE, NET_ADMIN, NET_RAW = 10, 12, 13
+"""Capabilities, by their numbers in Linux."""
 _NICENESS = {"low": 10, "normal": 0, "high": -10}
 
 
@@ -46,8 +51,24 @@ def set_priority(name: str) -> None:
     _call("setpriority", lambda: os.setpriority(os.PRIO_PROCESS, 0, niceness))
 
 
-def drop(user: pwd.struct_passwd | None, chroot: str | None) -> None:
+def needed_capabilities(*, mark: bool, interface: bool) -> frozenset[int]:
+    """What a running daemon cannot do without: binding low ports again, firewall marks, sockets bound to a device.
+
+    A mark needs NET_ADMIN; binding to a device needed NET_RAW before Linux 5.7.
+    """
+    needed = {NET_BIND_SERVICE}
+    if mark:
+        needed.add(NET_ADMIN)
+    if interface:
+        needed.add(NET_RAW)
+    return frozenset(needed)
+
+
+def drop(user: pwd.struct_passwd | None, chroot: str | None, keep: frozenset[int] = frozenset()) -> None:
     """Take on the user's groups, confine ourselves to ``chroot``, take on the user: in this order. Raises GmeshError.
+
+    Of all capabilities only ``keep`` stays (as far as we have it), for this process alone: programs that it starts get
+    none, as none is inheritable. A user of number 0 loses nothing.
 
     After ``chroot`` the current directory is its root, so relative names keep their meaning if it was CONFBASE.
     """
@@ -58,7 +79,29 @@ def drop(user: pwd.struct_passwd | None, chroot: str | None) -> None:
         _call("chroot", lambda: os.chroot(chroot))
         _call("chdir", lambda: os.chdir("/"))
     if user is not None:
+        if user.pw_uid != 0:
+            _keep_capabilities_over_setuid()
         _call("setuid", lambda: os.setuid(user.pw_uid))
+        if user.pw_uid != 0:
+            _reduce_capabilities(keep)
+
+
+def _keep_capabilities_over_setuid() -> None:
+    libc = ctypes.CDLL(None, use_errno=True)
+    if libc.prctl(_PR_SET_KEEPCAPS, 1, 0, 0, 0) != 0:
+        raise GmeshError(f"System call `prctl' failed: {os.strerror(ctypes.get_errno())}")
+
+
+def _reduce_capabilities(keep: frozenset[int]) -> None:
+    """Make ``keep`` all that is permitted and effective, as far as it is permitted now; nothing is inheritable."""
+    libc = ctypes.CDLL(None, use_errno=True)
+    header = struct.pack("=Ii", _CAPABILITY_VERSION_3, 0)
+    data = ctypes.create_string_buffer(24)
+    if libc.capget(header, data) != 0:
+        raise GmeshError(f"System call `capget' failed: {os.strerror(ctypes.get_errno())}")
+    permitted = struct.unpack("=6I", data.raw)[1] & sum(1 << number for number in keep)
+    if libc.capset(header, struct.pack("=6I", permitted, permitted, 0, 0, 0, 0)) != 0:
+        raise GmeshError(f"System call `capset' failed: {os.strerror(ctypes.get_errno())}")
 
 
 def _call(name: str, function: Callable[[], object]) -> None:
