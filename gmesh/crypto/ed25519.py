@@ -143,6 +143,14 @@ def public_from_text(text: str) -> bytes:
         raise KeyFileError(f"the Ed25519 public key has {error}") from None
 
 
+def require_usable(public: bytes) -> None:
+    """Raises KeyFileError unless the 32 bytes are a point that a key can be: on the curve and of no small order."""
+    try:
+        curve.decode(public)
+    except curve.BadPoint as error:
+        raise KeyFileError(f"the Ed25519 public key is {error}") from None
+
+
 def public_to_pem(public: bytes) -> str:
     """tinc's PEM-like text of a public key, with a newline at the end."""
     return _encode_pem(public, _PUBLIC_LABEL)

@@ -8,6 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from gmesh.proto.requests import Request
+from gmesh.proto.requests_11 import MtuInfo, UdpInfo
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,6 +75,57 @@ class ControlRequested:
     cookie: str = field(repr=False)
 
 
+@dataclass(frozen=True, slots=True)
+class InvitationRequested:
+    """Somebody wants to join with an invitation (invitations): ``key`` is the text that followed ``?``."""
+
+    key: str
+
+
+@dataclass(frozen=True, slots=True)
+class InfoReceived:
+    """A hint about addresses or sizes from a peer of tinc 1.1 (meta-sptps 7.4, 7.5); ``line`` as in RequestReceived."""
+
+    request: UdpInfo | MtuInfo
+    line: str = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class DatagramReceived:
+    """The body of SPTPS_PACKET: node ids of 6 bytes each, and a datagram between these two (meta-sptps 6).
+
+    Nothing of it is protected by the meta connection.
+    """
+
+    destination: bytes
+    source: bytes
+    datagram: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class PublicKeyReceived:
+    """A peer that proved its RSA key says its Ed25519 key, 32 usable bytes (meta-sptps 4). ``known`` if it was ours.
+
+    One that was not known is to be stored in the peer's host file. The connection ends, to begin again with SPTPS at
+    once.
+    """
+
+    name: str
+    public: bytes
+    known: bool
+
+
 MetaEvent = (
-    Identified | Verified | Active | RequestReceived | LineRejected | FrameReceived | PongReceived | ControlRequested
+    Identified
+    | Verified
+    | Active
+    | RequestReceived
+    | LineRejected
+    | FrameReceived
+    | PongReceived
+    | ControlRequested
+    | InvitationRequested
+    | InfoReceived
+    | DatagramReceived
+    | PublicKeyReceived
 )

@@ -47,6 +47,10 @@ MAX_DATA = 65535
 MAX_EARLY_BYTES = 131072
 """Datagrams under the responder's new key that overtake its SIG, in all, wait for it up to this size."""
 
+RENEWAL_BURST = 8
+RENEWAL_SECONDS = 1.0
+"""So many renewals may the peer begin at once, and one more after each such time. Each costs us a signature."""
+
 _LENGTH_SIZE = 2
 
 
@@ -63,15 +67,18 @@ class HandshakeStalled:
     """A handshake was not finished in time. Only a new session helps; the keys in force still work until then."""
 
 
-SptpsEvent = Record | HandshakeFinished | HandshakeStalled
+StreamEvent = Record | HandshakeFinished
+SptpsEvent = StreamEvent | HandshakeStalled
 
 
 class _Session:
     """What both kinds have in common: a handshake and how long it may take."""
 
-    def __init__(self, handshake: Handshake) -> None:
+    def __init__(self, handshake: Handshake, error: type[PeerError] | type[DatagramError], now: float) -> None:
         self._handshake = handshake
+        self._session_error = error
         self._deadline = math.inf
+        self._renewals_paid_until = now
 
     @property
     def established(self) -> bool:
@@ -101,6 +108,17 @@ class _Session:
 
     def _give_up(self) -> None:
         """The handshake under way will not be finished."""
+
+    def _take_handshake(self, data: bytes, now: float) -> list[Step]:
+        """Hand a handshake record on, unless it begins one renewal of too many."""
+        if self._handshake.state is not HandshakeState.READY:
+            return self._handshake.receive(data)
+        paid_until = max(self._renewals_paid_until, now)
+        if paid_until - now > (RENEWAL_BURST - 1) * RENEWAL_SECONDS:
+            raise self._session_error("the peer renews its keys all the time")
+        steps = self._handshake.receive(data)
+        self._renewals_paid_until = paid_until + RENEWAL_SECONDS
+        return steps
 
     def _watch(self, now: float) -> None:
         if not self.renewing:
@@ -136,7 +154,9 @@ class StreamSession(_Session):
                 error=PeerError,
                 make_nonce=make_nonce,
                 choose_suite=choose_suite,
-            )
+            ),
+            PeerError,
+            now,
         )
         self._max_data = max_data
         self._input = bytearray()
@@ -192,7 +212,7 @@ class StreamSession(_Session):
             self._start = 0
         self._input += data
 
-    def next_event(self, now: float) -> SptpsEvent | None:
+    def next_event(self, now: float) -> StreamEvent | None:
         """Take records up to the first event; None when more bytes are needed."""
         if self._error is not None:
             raise self._error
@@ -205,7 +225,7 @@ class StreamSession(_Session):
                     return Record(kind, data)
                 if kind != HANDSHAKE_RECORD:
                     raise PeerError(f"a record of the unknown type {kind}")
-                event = self._perform(self._handshake.receive(data), now)
+                event = self._perform(self._take_handshake(data, now), now)
                 if event is not None:
                     return event
         except PeerError as error:
@@ -325,7 +345,9 @@ class DatagramSession(_Session):
                 error=DatagramError,
                 make_nonce=make_nonce,
                 choose_suite=choose_suite,
-            )
+            ),
+            DatagramError,
+            now,
         )
         self._flow: DatagramFlow | None = DatagramFlow.new(replay_window)
         self._output: list[bytes] = []
@@ -360,7 +382,7 @@ class DatagramSession(_Session):
             return [Record(kind, data)]
         if kind != HANDSHAKE_RECORD:
             raise DatagramError(f"a record of the unknown type {kind}")
-        steps = self._handshake.receive(data)
+        steps = self._take_handshake(data, now)
         flow.accept(number)
         events = self._perform(steps, now)
         if self._early and self._handshake.state is not HandshakeState.SIG:
@@ -403,7 +425,7 @@ class DatagramSession(_Session):
 
     def receive_handshake(self, data: bytes, now: float) -> list[SptpsEvent]:
         """The data of a handshake record that the engine opened. Raises DatagramError where it is refused."""
-        return self._perform(self._handshake.receive(data), now)
+        return self._perform(self._take_handshake(data, now), now)
 
     def take_steps(self) -> list[Step]:
         """What the engine that holds the flow has to do, in this order."""
