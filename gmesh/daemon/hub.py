@@ -56,10 +56,16 @@ from gmesh.proto.meta_events import (
     RequestReceived,
     Verified,
 )
+from gmesh.proto.requests import AnsKey, Request
 from gmesh.route.snapshot import RouteSettings
 
 LONGEST_NAP = 60.0
 SHORTEST_REST = 0.001
+
+
+def _without_key(request: Request, line: str) -> str:
+    """The line as it may be logged: who reads the log must not be able to read packets (requirement 9)."""
+    return line.replace(request.key, "<key>", 1) if isinstance(request, AnsKey) and request.key else line
 
 
 class Hub:
@@ -173,7 +179,7 @@ class Hub:
         now = self._clock()
         match event:
             case RequestReceived(request, line):
-                log(4, logging.DEBUG, f"Got {type(request).__name__} from {peer}: {line}")
+                log(4, logging.DEBUG, f"Got {type(request).__name__} from {peer}: {_without_key(request, line)}")
                 self.perform(self.mesh.request_received(peer.id, request, line, now))
             case FrameReceived(frame):
                 self.plane.frame_from_peer(peer.name, frame)
