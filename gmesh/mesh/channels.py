@@ -342,10 +342,12 @@ class DataChannels:
         return min(self._settings.mtu_limit, self._settings.peer_mtu_limits.get(name, MTU), MTU)
 
     def _set_policy(self, peer: _Peer, now: float) -> list[Action]:
-        node = peer.node
+        node, me = peer.node, self._registry.me
+        # IndirectData keeps others away, not neighbours: then via is ourselves, and the node is its own next hop.
+        direct = node.via is node or (node.via is me and node.next_hop is node)
         tcp_only = (self._settings.options | node.options) & OPTION_TCPONLY
         return peer.path.set_policy(
-            usable=node.reachable and node.via is node and not tcp_only,
+            usable=node.reachable and direct and not tcp_only,
             pmtu=bool(node.options & OPTION_PMTU),
             neighbour=node.connection is not None,
             now=now,
