@@ -47,6 +47,7 @@ setup(
         "test": [
             "pytest>=8",  # runs the tests
             "pytest-timeout>=2.3",  # a test that hangs fails
+            "pytest-xdist>=3.5",  # both cores work on unit tests
             "hypothesis>=6.100",  # properties over invented input
             "mypy>=1.11",  # types
             "ruff>=0.6",  # style and form

@@ -256,9 +256,9 @@ def test_requirement_18_a_busy_peer_does_not_keep_the_loop_from_others() -> None
         link.alpha.send_line(line, line)
     longest = 0.0
     while len(link.beta_hub.lines) < 20_000:
-        began = time.monotonic()
+        began = time.process_time()
         gevent.sleep(0.001)
-        longest = max(longest, time.monotonic() - began)
-    # 0.01 s on an idle machine; a third of a second before the reader let the loop poll between its turns.
+        longest = max(longest, time.process_time() - began)
+    # Of this process's own time, whatever else the machine does: 0.01 s; a third of a second before the reader let the loop poll between its turns.
     assert longest < 0.2
     link.stop()
