@@ -569,3 +569,31 @@ def test_nonces_differ_between_renewals() -> None:
         seen.add(one._handshake._my_kex)
         exchange_streams(one, other)
     assert len(seen) == 3
+
+
+# Storms
+
+
+def test_a_storm_of_renewals_is_cut_off() -> None:
+    initiator, responder = established_pair()
+    for _ in range(sptps.RENEWAL_BURST):
+        initiator.renew(0.0)
+        exchange(initiator, responder)
+    initiator.renew(0.0)
+    with pytest.raises(DatagramError, match="all the time"):
+        exchange(initiator, responder)
+    assert flows_both_ways(initiator, responder)
+    one, other = stream_pair()
+    for _ in range(sptps.RENEWAL_BURST + 1):
+        exchange_streams(one, other)
+        one.renew(0.0)
+    with pytest.raises(PeerError, match="all the time"):
+        exchange_streams(one, other)
+
+
+def test_renewals_every_few_seconds_are_no_storm() -> None:
+    initiator, responder = established_pair()
+    for number in range(3 * sptps.RENEWAL_BURST):
+        now = number * sptps.RENEWAL_SECONDS
+        initiator.renew(now)
+        assert len(exchange(initiator, responder, now)) == 2

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import itertools
 import math
-from typing import Any
 
 import pytest
 
@@ -30,79 +29,14 @@ from gmesh.proto.meta_events import (
 )
 from gmesh.proto.meta_sptps import SptpsMeta
 from gmesh.proto.meta_start import MetaStart, effective_minor
-from gmesh.proto.meta_upgrade import UpgradeMeta
+from gmesh.proto.meta_upgrade import TERMREQ_SECONDS, UpgradeMeta
 from gmesh.proto.requests import AddEdge, parse_request
 from gmesh.proto.requests_11 import MtuInfo, UdpInfo
 from gmesh.proto.sptps import HANDSHAKE_SECONDS, StreamSession
 from gmesh.values import Address
-from tests.vectors.legacy import counting_entropy, pieces, private_key
+from tests.vectors.legacy import counting_entropy, private_key
 from tests.vectors.sptps import ed25519_key
-
-WHOLE = itertools.repeat(1 << 20)
-MY_OPTIONS = 0x700000C
-
-
-def start(me: str, peer: str, *, outgoing: bool, knows: bool = True, **changes: Any) -> MetaStart:
-    """A connection of alice or bob; ``knows`` says whether the peer's Ed25519 key is on file."""
-
-    def credentials(name: str) -> PeerCredentials:
-        if name != peer:
-            raise PeerError(f"{name} is unknown")
-        public = ed25519_key(peer).public if knows else None
-        return PeerCredentials(private_key(peer).public, MY_OPTIONS, ed25519=public, ed25519_file=f"hosts/{peer}")
-
-    arguments: dict[str, Any] = {
-        "outgoing": outgoing,
-        "my_name": me,
-        "rsa_key": private_key(me),
-        "ed25519_key": ed25519_key(me),
-        "expected_name": peer if outgoing else "",
-        "credentials": credentials,
-        "entropy": counting_entropy(3 if outgoing else 77),
-        "now": 0.0,
-        "ping_interval": 60.0,
-        "ping_timeout": 5.0,
-        "port": "655",
-    }
-    return MetaStart(**(arguments | changes))
-
-
-Meta = MetaStart | LegacyMeta
-
-
-def deliver(
-    sender: Meta, receiver: Meta, now: float = 0.0, sizes: Any = WHOLE, proceed: bool = True
-) -> list[MetaEvent]:
-    events: list[MetaEvent] = []
-    for piece in pieces(sender.data_to_send(), sizes):
-        for event in receiver.receive(piece, now):
-            events.append(event)
-            if isinstance(event, Verified) and proceed:
-                events += receiver.proceed(now)
-    return events
-
-
-def run(one: Meta, other: Meta, now: float = 0.0, sizes: Any = WHOLE) -> tuple[list[MetaEvent], list[MetaEvent]]:
-    """Carry bytes until none are left; the events of either end."""
-    of_one: list[MetaEvent] = []
-    of_other: list[MetaEvent] = []
-    while one.pending or other.pending:
-        of_other += deliver(one, other, now, sizes)
-        of_one += deliver(other, one, now, sizes)
-    return of_one, of_other
-
-
-def pair(**changes: Any) -> tuple[MetaStart, MetaStart]:
-    return start("alice", "bob", outgoing=True, **changes), start("bob", "alice", outgoing=False, **changes)
-
-
-def active_pair(**changes: Any) -> tuple[MetaStart, MetaStart]:
-    alice, bob = pair(**changes)
-    run(alice, bob)
-    assert alice.active
-    assert bob.active
-    return alice, bob
-
+from tests.vectors.sptps_meta import MY_OPTIONS, active_pair, deliver, pair, run, start
 
 # The choice
 
@@ -296,6 +230,19 @@ def test_upgrade_refuses_another_key_and_what_is_none() -> None:
     ):
         with pytest.raises(PeerError, match=reason):
             upgrade(sent).receive(b"", 0.0)
+
+
+def test_an_upgrade_does_not_wait_long_for_a_peer_that_went_silent() -> None:
+    alice = start("alice", "bob", outgoing=True, knows=False)
+    bob = start("bob", "alice", outgoing=False, knows=False)
+    for _ in range(3):
+        deliver(alice, bob)
+        of_alice = deliver(bob, alice, now=2.0)
+    assert isinstance(of_alice[-1], PublicKeyReceived)
+    assert alice.next_timeout() == 2.0 + TERMREQ_SECONDS
+    alice.on_timeout(2.0)
+    with pytest.raises(PeerError, match="begin again"):
+        alice.on_timeout(2.0 + TERMREQ_SECONDS)
 
 
 # An active connection
