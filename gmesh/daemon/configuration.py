@@ -8,7 +8,7 @@ from __future__ import annotations
 import socket as std_socket
 
 from gmesh.config.directory import Directory
-from gmesh.config.host import Host
+from gmesh.config.host import Host, HostAddress
 from gmesh.config.server import Server
 from gmesh.crypto.nids import cipher_by_name, digest_by_name
 from gmesh.daemon.listening import SocketOptions
@@ -123,12 +123,13 @@ def route_settings(server: Server, *, tap: bool) -> RouteSettings:
 
 def socket_options(server: Server) -> SocketOptions:
     """What to listen on."""
-    addresses: list[tuple[str, str | None]] = []
-    for text in [*server.get_list("BindToAddress"), *server.get_list("ListenAddress")]:
-        words = text.split()
-        addresses.append((words[0], words[1] if len(words) > 1 else None))
+    bound, listening = (
+        [(address.host, address.port) for address in map(HostAddress.parse, server.get_list(name))]
+        for name in ("BindToAddress", "ListenAddress")
+    )
     return SocketOptions(
-        addresses=addresses,
+        addresses=bound,
+        listen_only=listening,
         port=server.get_str("Port") or "655",
         family=FAMILIES[server.get_str("AddressFamily")],
         udp=UdpOptions(

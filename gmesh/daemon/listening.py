@@ -27,12 +27,16 @@ PORT_ATTEMPTS = 20
 
 @dataclass(frozen=True, slots=True)
 class SocketPair:
-    """A TCP and a UDP socket bound to the same address and port. ``wildcard``: bound to every address of its family."""
+    """A TCP and a UDP socket bound to the same address and port. ``wildcard``: bound to every address of its family.
+
+    ``listen_only``: the address is no source for outgoing connections (ListenAddress).
+    """
 
     tcp: Any
     udp: Any
     address: Address
     wildcard: bool
+    listen_only: bool = False
 
     @property
     def family(self) -> int:
@@ -41,12 +45,14 @@ class SocketPair:
 
 @dataclass(frozen=True, slots=True)
 class SocketOptions:
-    """What the configuration says about sockets. ``addresses`` are (host, port) with ``*`` for any host."""
+    """What the configuration says about sockets. ``addresses`` are (host, port) with ``*`` for any host; so are those
+    of ``listen_only``, which are no source for outgoing connections."""
 
     addresses: Sequence[tuple[str, str | None]]
     port: str
     family: int
     udp: UdpOptions
+    listen_only: Sequence[tuple[str, str | None]] = ()
     asked_buffers: frozenset[str] = frozenset()
     """Which of UDPRcvBuf and UDPSndBuf were asked for: their defaults may be cut down without a word."""
 
@@ -68,7 +74,9 @@ def open_sockets(options: SocketOptions) -> list[SocketPair]:
 
 def _open_all(options: SocketOptions, pairs: list[SocketPair]) -> None:
     port = options.port
-    for host, own_port in options.addresses or [("*", None)]:
+    bound = [(*address, False) for address in options.addresses]
+    listening = [(*address, True) for address in options.listen_only]
+    for host, own_port, listen_only in [*bound, *listening] or [("*", None, False)]:
         for found in _resolve_any(host, own_port or port, options.family):
             # All sockets share the port that the system chose for the first (behaviours, Network).
             address = found if own_port or found.port != "0" else Address(found.host, port)
@@ -79,7 +87,7 @@ def _open_all(options: SocketOptions, pairs: list[SocketPair]) -> None:
             except OSError as error:
                 log(0, logging.ERROR, f"Can't bind to {address}: {reason_of(error)}")
                 continue
-            pairs.append(pair)
+            pairs.append(replace(pair, listen_only=listen_only))
             _compare_buffers(pair.udp, options)
             log(1, NOTICE, f"Listening on {pair.address}")
             if port == "0" and not own_port:

@@ -157,7 +157,7 @@ class Outgoing:
 
     def prepare(self, sock: Any, family: int) -> None:
         self._udp_options.prepare(sock)
-        ours = [pair for pair in self._pairs if pair.family == family]
+        ours = [pair for pair in self._pairs if pair.family == family and not pair.listen_only]
         # With exactly one socket of the family its address is the source, as tinc does (meta-legacy 10).
         if len(ours) == 1 and not ours[0].wildcard:
             host, _port, *scope = ours[0].tcp.getsockname()

@@ -50,7 +50,7 @@ never() {
         sleep 0.1
     done
 }
-listens() { in_ns "$1" ss -Hln "$2" | awk '{ print $5 }' | grep -Fxq "$3"; }
+listens() { in_ns "$1" ss -Hln "$2" | awk '{ print $4 }' | grep -Fxq "$3"; }
 dumped() {
     kill -USR2 "${PID[$1]}"
     sleep 0.2
@@ -227,9 +227,9 @@ subnets() {
 
 # PMTU (tinc.conf and host file), PMTUDiscovery = no, ClampMSS.
 sizes() {
-    chain A:PMTU=1000
+    chain A:PMTU=1000 B:ClampMSS=no
     sed -i '1i PMTU = 900' "$LAB_WORK/B/hosts/C"
-    sed -i '1i ClampMSS = no' "$LAB_WORK/C/hosts/B"
+    sed -i '1i ClampMSS = no' "$LAB_WORK/C/hosts/B" # A's option holds for its edge to B, whatever B has
     start B A C
     need 10 "A reaches C" reachable A C
     too_big() { ! in_ns "$1" ping -n -c 1 -W 0.5 -M do -s "$3" "$(mesh_address "$2")" && in_ns "$1" ip route get "$(mesh_address "$2")" | grep -q "mtu $4"; }
@@ -267,7 +267,7 @@ unproved() {
 # BindToAddress, ListenAddress, BindToInterface, Port = 0, Port by name, AddressFamily, FWMark, UDPRcvBuf, MaxTimeout.
 sockets() {
     local extra=()
-    ! all_kinds_are gmesh || extra=(A:FWMark=77 A:UDPRcvBuf=20000 C:ListenAddress=127.0.0.3 B:ListenAddress="10.2.0.2 5555")
+    ! all_kinds_are gmesh || extra=(A:FWMark=77 A:UDPRcvBuf=20000 C:ListenAddress=10.3.0.2 C:ListenAddress=127.0.0.3 B:ListenAddress="10.2.0.2 5555")
     chain "A:BindToAddress=10.1.0.77" C:BindToInterface=eth0 C:host.Port=0 B:AddressFamily=ipv4 B:BindToAddress="10.2.0.2 http" MaxTimeout=1 "${extra[@]}"
     [[ ${#extra[@]} -gt 0 ]] || echo "BindToAddress = 10.2.0.2 5555" >>"$LAB_WORK/B/tinc.conf"
     sed -i 's/^Address = 10.2.0.2/& 5555/' "$LAB_WORK/A/hosts/B" "$LAB_WORK/C/hosts/B"

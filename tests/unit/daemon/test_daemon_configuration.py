@@ -52,7 +52,8 @@ def test_defaults(tmp_path: Path) -> None:
 def test_sockets(tmp_path: Path) -> None:
     text = "BindToAddress = 10.1.0.1\nBindToAddress = * 700\nListenAddress = fd00::1 701\nAddressFamily = ipv6\n"
     found = socket_options(directory(tmp_path, text, "Port = 7000\n").server())
-    assert list(found.addresses) == [("10.1.0.1", None), ("*", "700"), ("fd00::1", "701")]
+    assert list(found.addresses) == [("10.1.0.1", None), ("*", "700")]
+    assert list(found.listen_only) == [("fd00::1", "701")]
     assert (found.port, found.family) == ("7000", std_socket.AF_INET6)
 
 
@@ -114,3 +115,27 @@ def test_limits_of_peers(tmp_path: Path) -> None:
 def test_algorithms_that_do_not_exist(tmp_path: Path, line: str) -> None:
     with pytest.raises(ConfigError, match="Unrecognized"):
         mesh_settings(directory(tmp_path, line + "\n").server(), "655")
+
+
+def test_weight_comes_from_the_host_file_and_then_from_our_own_files(tmp_path: Path) -> None:
+    pem = key().public.to_pem()
+    where = directory(tmp_path, "Weight = 9\n", b="Weight = 7\n" + pem, c=pem)
+    server = where.server()
+    assert (credentials(server, "b").weight, credentials(server, "c").weight) == (7, 9)
+
+
+def test_strict_subnets_are_those_of_all_other_host_files(tmp_path: Path) -> None:
+    files = {"b": "Subnet = 10.2.0.0/16\nSubnet = nonsense\n", "c": "", "d": "Subnet = fd00:4::/32#3\n"}
+    expected = {
+        "b": frozenset({Subnet.parse("10.2.0.0/16")}),
+        "d": frozenset({Subnet.parse("fd00:4::/32#3")}),
+    }
+    for option, wanted in (
+        ("StrictSubnets", expected),
+        ("TunnelServer", expected),
+        ("Broadcast = no\nDirectOnly", None),
+    ):
+        server = directory(tmp_path, f"{option} = yes\n", "Subnet = 10.1.0.0/16\n", **files).server()
+        settings = mesh_settings(server, "655")
+        assert settings.host_subnets == wanted
+        assert settings.tunnel_server == (option == "TunnelServer")

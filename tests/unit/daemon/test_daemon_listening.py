@@ -107,7 +107,7 @@ def test_too_many(opened: Opened, monkeypatch: pytest.MonkeyPatch) -> None:
 )
 def test_less_of_a_buffer_than_was_asked_for_is_said(name: str, udp: UdpOptions, log_lines: list[str]) -> None:
     for asked in (frozenset[str](), frozenset({name})):
-        for pair in open_sockets(SocketOptions([("127.0.0.1", None)], "0", ANY, udp, asked)):
+        for pair in open_sockets(SocketOptions([("127.0.0.1", None)], "0", ANY, udp, asked_buffers=asked)):
             pair.tcp.close()
             pair.udp.close()
         said = [line for line in log_lines if line.startswith(f"{name} = {2**30}, but the system grants")]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import socket as std_socket
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -127,6 +128,14 @@ def test_a_single_address_is_the_source_of_outgoing_connections(tmp_path: Path, 
             desk.outgoing.prepare(sock, std_socket.AF_INET)
             assert sock.getsockname()[0] == source
         desk.close()
+
+
+def test_an_address_to_listen_on_only_is_no_source(desk: Desk) -> None:
+    (pair,) = desk.pairs
+    desk.outgoing._pairs = [replace(pair, listen_only=True)]
+    with std_socket.socket() as sock:
+        desk.outgoing.prepare(sock, std_socket.AF_INET)
+        assert sock.getsockname()[0] == "0.0.0.0"
 
 
 def test_connected_means_active(desk: Desk) -> None:
