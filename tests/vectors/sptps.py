@@ -8,7 +8,8 @@ from typing import Any
 
 from gmesh.crypto.ed25519 import Ed25519PrivateKey
 from gmesh.errors import DatagramError
-from gmesh.proto.sptps import DatagramSession, SptpsEvent, StreamSession
+from gmesh.proto.sptps import SptpsEvent, StreamSession
+from gmesh.proto.sptps_datagram import DatagramSession
 from gmesh.proto.sptps_handshake import data_label, meta_label
 from tests.vectors.legacy import counting_entropy, load
 

@@ -14,7 +14,8 @@ from gmesh.crypto.chacha_poly import ChaChaPoly
 from gmesh.crypto.ed25519 import Ed25519PrivateKey
 from gmesh.proto import sptps_handshake
 from gmesh.proto.requests import AnsKey, ReqKey, parse_request
-from gmesh.proto.sptps import DatagramSession, Record, SptpsEvent, StreamSession
+from gmesh.proto.sptps import Record, SptpsEvent, StreamSession
+from gmesh.proto.sptps_datagram import DatagramSession
 from gmesh.proto.sptps_flow import DatagramFlow, FlowState, WindowState
 from gmesh.proto.sptps_handshake import TINC_SUITE, HandshakeFinished, TrafficKey, data_label, meta_label
 from tests.vectors.legacy import load, scripted_entropy

@@ -11,9 +11,10 @@ import pytest
 from gmesh.crypto import curve
 from gmesh.crypto.chacha_poly import ChaChaPoly
 from gmesh.errors import DatagramError, PeerError
-from gmesh.proto import sptps
+from gmesh.proto import sptps, sptps_datagram
 from gmesh.proto.packet import NotAuthentic
-from gmesh.proto.sptps import DatagramSession, HandshakeStalled, Record, StreamSession
+from gmesh.proto.sptps import HandshakeStalled, Record, StreamSession
+from gmesh.proto.sptps_datagram import DatagramSession
 from gmesh.proto.sptps_flow import LAST_NUMBER, OLD_KEY_SECONDS, WORN_NUMBER, DatagramFlow
 from gmesh.proto.sptps_handshake import HandshakeFinished, RecordSuite, SendHandshake
 from tests.vectors.sptps import (
@@ -80,8 +81,8 @@ def test_what_waits_for_the_last_message_is_bounded() -> None:
     kept = 0
     while not refused(initiator, datagram):
         kept += len(datagram)
-        assert kept <= sptps.MAX_EARLY_BYTES
-    assert kept > sptps.MAX_EARLY_BYTES - 2 * len(datagram)
+        assert kept <= sptps_datagram.MAX_EARLY_BYTES
+    assert kept > sptps_datagram.MAX_EARLY_BYTES - 2 * len(datagram)
 
 
 @pytest.mark.parametrize("mode", ["datagram", "stream"])
@@ -374,7 +375,7 @@ def test_renewal_while_the_flow_is_lent(starter: str) -> None:
     finished = 0
     for _ in range(8):
         for step in responder.take_steps():
-            datagram = sptps.perform_step(engine, step, 0.0)
+            datagram = sptps_datagram.perform_step(engine, step, 0.0)
             if datagram is not None:
                 assert isinstance(step, SendHandshake)
                 finished += len(initiator.receive(datagram, 0.0))
