@@ -268,7 +268,8 @@ unproved() {
 sockets() {
     local extra=()
     ! all_kinds_are gmesh || extra=(A:FWMark=77 A:UDPRcvBuf=20000 C:ListenAddress=10.3.0.2 C:ListenAddress=127.0.0.3 B:ListenAddress="10.2.0.2 5555")
-    chain "A:BindToAddress=10.1.0.77" C:BindToInterface=eth0 C:host.Port=0 B:AddressFamily=ipv4 B:BindToAddress="10.2.0.2 http" MaxTimeout=1 "${extra[@]}"
+    chain "A:BindToAddress=10.1.0.77" C:BindToInterface=eth0 C:host.Port=0 B:AddressFamily=ipv4 B:BindToAddress="10.2.0.2 http" \
+        MaxTimeout=1 A:ProcessPriority=Low "${extra[@]}"
     [[ ${#extra[@]} -gt 0 ]] || echo "BindToAddress = 10.2.0.2 5555" >>"$LAB_WORK/B/tinc.conf"
     sed -i 's/^Address = 10.2.0.2/& 5555/' "$LAB_WORK/A/hosts/B" "$LAB_WORK/C/hosts/B"
     [[ ${#extra[@]} -eq 0 ]] || count A marked meta mark 77
@@ -281,6 +282,7 @@ sockets() {
     check family "B" "and not on IPv6" never 0.3 listens B -t "[::]:655"
     check port-0 "C" "C is reached although its port is the system's choice" wait_for 3 "C reaches B" reachable C B
     check port-0-udp "B C" "by UDP too" wait_for 15 "UDP" port_of_c
+    check nice "A" "A is nice" same "$(ps -o ni= -p "${PID[A]}" | tr -d ' ')" 10
     bound() { in_ns C ss -Hlnu | grep -q "%eth0:"; }
     check interface "C" "C's sockets are bound to the interface" bound
     if all_kinds_are gmesh; then
@@ -313,14 +315,26 @@ port_of_c() {
     [[ $(counted inet c) -ge $((before + 20)) ]]
 }
 
-# KeyExpire short under traffic, ReplayWindow = 0, a small MaxOutputBufferSize.
+# KeyExpire short under traffic, also without a replay window; DeviceStandby.
 renewal() {
-    chain KeyExpire=2 C:ReplayWindow=0 PingInterval=5
-    start B A C
+    chain KeyExpire=2 C:ReplayWindow=0 PingInterval=5 B:DeviceStandby=yes
+    printf '#!/bin/sh\necho down >>"%s"\n' "$LAB_WORK/B.down" >"$LAB_WORK/B/tinc-down"
+    chmod 755 "$LAB_WORK/B/tinc-down"
+    standing_by() { ! ip -n "$(space B)" addr show vpn0 | grep -q 10.200.0.2; }
+    start B
+    check standby "B" "no tinc-up while nobody is there" standing_by
+    start A C
     need 10 "A reaches C" reachable A C
     need 30 "B carries nothing" direct A C B
     check renewals "A C" "900 packets in 9 s and four renewals: none is lost" same "$(burst A C 900)" 900
     check back "A C" "nor in the other direction" same "$(burst C A 300)" 300
+    stop A
+    check standby-one "B" "no tinc-down while one is there" never 0.5 test -e "$LAB_WORK/B.down"
+    stop C
+    check standby-down "B" "tinc-down with the last" wait_for 5 "it ran" test -e "$LAB_WORK/B.down"
+    stop B
+    check standby-once "B" "and not again at the end" same "$(cat "$LAB_WORK/B.down")" down
+    start B A C
 }
 
 # LocalDiscovery: A and C in one LAN behind a NAT that lets nothing back in.
