@@ -72,3 +72,10 @@ def test_dropping(tmp_path: Path) -> None:
     nobody = pwd.getpwnam("nobody")
     done = subprocess.run([sys.executable, "-c", program], timeout=20, capture_output=True, text=True, check=True)
     assert done.stdout == f"{nobody.pw_uid} {nobody.pw_gid} / ['inside']\n"
+
+
+def test_process_priority_sets_the_niceness() -> None:
+    """In a child, which may be made nicer and never less so."""
+    code = "import os; from gmesh.daemon import privileges; privileges.set_priority('Low'); print(os.getpriority(0, 0))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "10"
