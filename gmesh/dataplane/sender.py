@@ -116,7 +116,7 @@ class Sender:
                     break
                 node, exact = hop, False
                 continue
-            self._by_udp(flow, via, frame)
+            self.by_udp(flow, via, frame)
             return
         self._tally["drop no way"] += 1
 
@@ -149,7 +149,8 @@ class Sender:
         elif error == errno.EMSGSIZE:
             self._events.append(TooBig(flow.name, len(probe.frame)))
 
-    def _by_udp(self, flow: Flow, via: RouteNode, frame: bytes) -> None:
+    def by_udp(self, flow: Flow, via: RouteNode, frame: bytes) -> None:
+        """Send a frame by UDP to ``via``, whose flow has a key; what the system refuses as too big goes by TCP."""
         endpoint, sock = flow.endpoint, flow.socket
         if endpoint is None or sock is None:
             self._tally["no UDP address"] += 1

@@ -21,6 +21,7 @@ import gevent.event
 from gmesh.dataplane.contract import FrameForPeer, Upcall
 from gmesh.dataplane.endpoints import endpoint_of
 from gmesh.dataplane.flows import FlowTable, ReceiveKey
+from gmesh.dataplane.lanes import Lanes
 from gmesh.dataplane.local_address import local_address
 from gmesh.dataplane.macs import MacAges
 from gmesh.dataplane.receiver import Receiver
@@ -89,7 +90,8 @@ class SlowDataPlane:
         self._sender = Sender(
             name=name, flows=self._flows, sockets=self._sockets, events=self._events, tally=self._tally, clock=clock
         )
-        self._receiver = Receiver(self._flows, self._events, self._tally, self._route)
+        self._receiver = Receiver(self._flows, self._events, self._tally, self._deliver)
+        self._lanes = Lanes(self._snapshot, self._router, self._flows)
 
     def start(self) -> None:
         """Begin to read. The device's end is fatal, as nothing can be done without it."""
@@ -112,6 +114,7 @@ class SlowDataPlane:
         """Decide by this snapshot from now on. Flows of nodes that it no longer knows are dropped when idle."""
         self._router = Router(snapshot, self._router, local_address)
         self._snapshot = snapshot
+        self._lanes = Lanes(snapshot, self._router, self._flows)
         self._sender.set_routes(snapshot)
         self._macs.learning = snapshot.settings.mode == "switch"
         gone = [flow for flow in self._flows if flow.name not in snapshot.nodes and flow.is_idle]
@@ -212,6 +215,13 @@ class SlowDataPlane:
             else:
                 self._tally[f"drop {verdict.reason}"] += 1
 
+    def _deliver(self, frame: bytes, source: str, now: float) -> None:
+        """What is done with a frame that arrived by UDP."""
+        if self._lanes.own(frame):
+            self._device.write(frame)
+        else:
+            self._route(frame, source, now)
+
     def _tell(self) -> None:
         events = self._events
         if events:
@@ -246,6 +256,7 @@ class SlowDataPlane:
 
     def _device_batch(self) -> None:
         read, route, clock, me = self._device.read, self._route, self._clock, self._name
+        way, by_udp = self._lanes.way, self._sender.by_udp
         learn = self._macs.seen if self._macs.learning else None
         now = clock()
         end = now + BATCH_SECONDS
@@ -255,7 +266,11 @@ class SlowDataPlane:
                 return
             if learn is not None:
                 learn(frame, now)
-            route(frame, me, now)
+            found = way(frame)
+            if found is None:
+                route(frame, me, now)
+            else:
+                by_udp(*found, frame)
             if count % _CLOCK_EVERY == 0:
                 now = clock()
                 if now >= end:

@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping
 from typing import Protocol
 
 from gmesh.errors import ConfigError
-from gmesh.route.forwarder import Forwarder, LocalAddress, MtuOf
+from gmesh.route.forwarder import Forwarder, LocalAddress, MtuOf, Path
 from gmesh.route.hub_mode import HubMode
 from gmesh.route.icmp import ErrorLimit
 from gmesh.route.router_mode import RouterMode
@@ -18,7 +18,7 @@ from gmesh.route.subnets import EVERYBODY, SubnetTable
 from gmesh.route.switch_mode import SwitchMode
 from gmesh.route.verdicts import Drop, ToDevice, ToNode, Verdict
 
-__all__ = ["Drop", "LocalAddress", "MtuOf", "Router", "ToDevice", "ToNode", "Verdict"]
+__all__ = ["Drop", "LocalAddress", "MtuOf", "Path", "Router", "ToDevice", "ToNode", "Verdict"]
 
 
 class Mode(Protocol):
@@ -43,11 +43,14 @@ class Router:
     least one. ``source`` is the node that the frame came from, the own name for the device; ``mtus(node)`` the bound on
     frames (bytes, link header included) of that node's path, 1518 where unknown; ``now`` any monotonic clock's seconds.
     It never raises, whatever the frame. A frame that goes on unchanged is the same bytes object.
+
+    ``straight(address)`` is for short cuts, see `RouterMode.straight`; in other modes it knows none.
     """
 
-    __slots__ = ("_limit", "_table", "decide", "snapshot")
+    __slots__ = ("_limit", "_table", "decide", "snapshot", "straight")
 
     decide: Callable[[bytes, str, MtuOf, float], list[Verdict]]
+    straight: Callable[[bytes], Path | None]
     _limit: ErrorLimit
     _table: SubnetTable
 
@@ -73,7 +76,9 @@ class Router:
         else:
             broadcast = [(subnet, EVERYBODY) for subnet in settings.broadcast_subnets]
             self._table = SubnetTable([*snapshot.subnets, *broadcast])
-        self.decide = MODES[settings.mode](Forwarder(snapshot, self._limit, local_address), self._table).decide
+        mode = MODES[settings.mode](Forwarder(snapshot, self._limit, local_address), self._table)
+        self.decide = mode.decide
+        self.straight = mode.straight if isinstance(mode, RouterMode) else lambda address: None
 
 
 def _same_subnets(one: RouteSnapshot, other: RouteSnapshot) -> bool:

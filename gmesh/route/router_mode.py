@@ -52,6 +52,20 @@ class RouterMode:
             return self._resolve(neighbours.arp_request(frame), source)
         return [Drop(verdicts.UNKNOWN_TYPE if len(frame) >= ethernet.HEADER else verdicts.TOO_SHORT)]
 
+    def straight(self, address: bytes) -> Path | None:
+        """The path of whole IP packets to ``address`` (4 or 16 bytes), where it holds for all of them; else None.
+
+        It is the own node's: then they go to the device, whichever other node they come from. Or it is another's: then
+        it holds for packets from the device. Exceptions are packets too long for ``via``, IPv6's neighbour
+        solicitations, and, where ``clamp`` says so, packets with an MSS that is too large.
+        """
+        ipv4 = len(address) == 4
+        if len(address) not in (4, 16) or address[0] >= (224 if ipv4 else 0xFF):
+            return None
+        kind, paths = (SubnetKind.IPV4, self._ipv4_paths) if ipv4 else (SubnetKind.IPV6, self._ipv6_paths)
+        path = paths[address] if address in paths else self._find(kind, address, paths)
+        return path if path is not None and (path.mine or path.simple) and not path.everybody else None
+
     def _ipv4(self, frame: bytes, source: str, mtus: MtuOf, now: float) -> list[Verdict]:
         length = len(frame)
         if length < 34:

@@ -2,8 +2,8 @@
 
 usage: crowd.py ADDRESS VICTIM NODES DIRECTORY...
 
-Each DIRECTORY holds rsa_key.priv and hosts/VICTIM; its name is a neighbour's. NODES counts the neighbours and the
-daemon itself; each further node has edges with two neighbours, and a subnet. Prints "Ready" when the daemon has taken it
+Each DIRECTORY holds rsa_key.priv and hosts/VICTIM; its name is a neighbour's. NODES counts neighbours and daemon too;
+each further node has edges with two neighbours, and a subnet. Prints "Ready" when the daemon has taken it
 all in, then answers PINGs until it is killed.
 """
 

@@ -109,8 +109,11 @@ done
 # What the machine prefers may be a congestion control that paces, and that is not the daemons' doing.
 for name in A B; do in_ns "$name" sysctl -qw net.ipv4.tcp_congestion_control=reno; done
 algorithms=(host.Cipher=aes-256-cbc host.Digest=sha256)
-node A "${algorithms[@]}" ConnectTo=B
-node B "${algorithms[@]}"
+strict=()
+# Files are the one source of subnets without a bound: what a member says is limited (requirement 12).
+[[ -z ${VARIANT[subnets]:-} ]] || strict=(StrictSubnets=yes)
+node A "${algorithms[@]}" "${strict[@]}" ConnectTo=B
+node B "${algorithms[@]}" "${strict[@]}"
 for ((number = 0; number < ${VARIANT[subnets]:-0}; number++)); do
     echo "Subnet = 10.$((100 + number / 65536)).$((number / 256 % 256)).$((number % 256))/32"
 done >>"$LAB_WORK/B/hosts/B"
