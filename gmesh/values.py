@@ -44,7 +44,7 @@ class SubnetKind(IntEnum):
     IPV6 = 2
 
 
-_ADDRESS_BITS = {SubnetKind.MAC: 48, SubnetKind.IPV4: 32, SubnetKind.IPV6: 128}
+ADDRESS_BITS = {SubnetKind.MAC: 48, SubnetKind.IPV4: 32, SubnetKind.IPV6: 128}
 _MAC = re.compile(r"[0-9A-Fa-f]{1,8}(?::[0-9A-Fa-f]{1,8}){5}\Z", re.ASCII)
 _DECIMAL = re.compile(r"-?[0-9]{1,10}\Z", re.ASCII)
 
@@ -88,7 +88,7 @@ class Subnet:
         if "%" in host:
             raise ValueError("a subnet takes no scope")
         kind = SubnetKind.IPV4 if len(packed) == 4 else SubnetKind.IPV6
-        bits = _ADDRESS_BITS[kind]
+        bits = ADDRESS_BITS[kind]
         prefix = bits
         if slash:
             if not _DECIMAL.match(prefix_text) or not 0 <= int(prefix_text) <= bits:
@@ -99,7 +99,7 @@ class Subnet:
     @property
     def host_bits_set(self) -> bool:
         """Whether bits below the prefix are set, which configuration files may not contain."""
-        bits = _ADDRESS_BITS[self.kind]
+        bits = ADDRESS_BITS[self.kind]
         return int.from_bytes(self.address, "big") & ((1 << (bits - self.prefix)) - 1) != 0
 
     def matches(self, address: bytes) -> bool:
@@ -117,7 +117,7 @@ class Subnet:
             text = ":".join(f"{byte:02x}" for byte in self.address)
         else:
             text = str(ipaddress.ip_address(self.address))
-            if self.prefix != _ADDRESS_BITS[self.kind]:
+            if self.prefix != ADDRESS_BITS[self.kind]:
                 text += f"/{self.prefix}"
         if with_weight and self.weight != DEFAULT_WEIGHT:
             text += f"#{self.weight}"

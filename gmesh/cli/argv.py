@@ -71,11 +71,9 @@ def parse(
     return parsed, words
 
 
-def normalise(arguments: Sequence[str], options: Iterable[Option], *, stop_at_word: bool = False) -> list[str]:
-    """The same command line in the one spelling that docopt reads: ``--long``, ``--long=value``, ``--``, words."""
-    parsed, words = parse(arguments, options, stop_at_word=stop_at_word)
-    explicit = [f"--{name}" if value is None else f"--{name}={value}" for name, value in parsed]
-    return explicit + (["--", *words] if words else [])
+def spelled(parsed: Iterable[tuple[str, str | None]]) -> list[str]:
+    """Options in the one spelling that docopt reads: ``--long`` or ``--long=value``."""
+    return [f"--{name}" if value is None else f"--{name}={value}" for name, value in parsed]
 
 
 def read(text: str, explicit: Sequence[str]) -> dict[str, Any]:

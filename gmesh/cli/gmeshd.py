@@ -13,7 +13,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from gmesh.cli.about import try_line, version_text
-from gmesh.cli.argv import Argument, Option, UsageError, parse, read
+from gmesh.cli.argv import Argument, Option, UsageError, parse, read, spelled
 from gmesh.config.netname import check_netname
 from gmesh.daemon.options import DaemonOptions
 from gmesh.errors import ConfigError, GmeshError
@@ -101,8 +101,7 @@ def arguments_of(command_line: Sequence[str]) -> dict[str, Any]:
                 last.pop("logfile", None)
                 last.pop("syslog", None)
             last[name] = value
-    explicit = [f"--{name}" if value is None else f"--{name}={value}" for name, value in last.items()]
-    return read(docopt_text(), explicit + repeated)
+    return read(docopt_text(), spelled(last.items()) + repeated)
 
 
 def options_of(

@@ -14,7 +14,6 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from gmesh.config.directory import Directory
     from gmesh.config.newkeys import KeyPlaces
-    from gmesh.daemon.options import DaemonOptions
 
 USAGE = """gmesh-keygen: make the keys of a node.
 
@@ -86,16 +85,6 @@ def _reported(work: Callable[[], None]) -> int:
     except KeyboardInterrupt:
         print("\ngmesh-keygen: interrupted, nothing more is written", file=sys.stderr)
     return 1
-
-
-def generate_for_daemon(options: DaemonOptions, bits: str) -> int:
-    """``gmeshd -K[BITS]``: an RSA key only, as tinc 1.0 makes it; ``bits`` may be empty. Returns the exit code."""
-    from gmesh.config.directory import Directory
-    from gmesh.config.paths import config_base
-
-    directory = Directory(config_base(options.netname, options.confbase), options.netname)
-    ask = ask_on_terminal if _on_terminal() else None
-    return _reported(lambda: generate(directory, parse_bits(bits or str(STRONG_BITS)), False, ask))
 
 
 def generate(directory: Directory, rsa_bits: int | None, ed25519: bool, ask: Ask | None = None) -> None:

@@ -12,7 +12,7 @@ from importlib import import_module
 from typing import Any
 
 from gmesh.cli.about import try_line, version_text
-from gmesh.cli.argv import Argument, Option, UsageError, parse, read
+from gmesh.cli.argv import Argument, Option, UsageError, parse, read, spelled
 from gmesh.cli.context import CommandError, Context, expect
 from gmesh.config.netname import check_netname
 from gmesh.config.paths import CONFDIR
@@ -92,8 +92,7 @@ COMMANDS = {
 def arguments_of(command_line: Sequence[str]) -> dict[str, Any]:
     """Options by long name with dashes, and ``WORD``, as docopt gives them. Raises UsageError."""
     parsed, words = parse(command_line, OPTIONS, stop_at_word=True)
-    explicit = [f"--{name}" if value is None else f"--{name}={value}" for name, value in dict(parsed).items()]
-    return read(_DOCOPT, [*explicit, "--", *words])
+    return read(_DOCOPT, [*spelled(dict(parsed).items()), "--", *words])
 
 
 def context_of(arguments: dict[str, Any], program: str) -> Context:

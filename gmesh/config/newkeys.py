@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from gmesh.config.directory import Directory
+from gmesh.config.keys import ED25519_PUBLIC_LABEL, RSA_PUBLIC_LABELS
 from gmesh.config.lexer import parse_setting
 from gmesh.config.write import replace_file
 from gmesh.errors import ConfigError
@@ -24,7 +25,6 @@ PRIVATE_MODE = 0o600
 PUBLIC_MODE = 0o644
 
 _RSA_PRIVATE_LABELS = ("RSA PRIVATE KEY", "PRIVATE KEY")
-_RSA_PUBLIC_LABELS = ("RSA PUBLIC KEY", "PUBLIC KEY")
 _RSA_PUBLIC_OPTIONS = ("publickey", "publickeyfile")
 _ED25519_PUBLIC_OPTIONS = ("ed25519publickey", "ed25519publickeyfile")
 
@@ -72,7 +72,7 @@ def save_rsa(key: RsaPrivateKey, where: KeyPlaces) -> list[Path]:
     options = _RSA_PUBLIC_OPTIONS if where.in_host_file else ()
     return _changed(
         (where.private, _append(where.private, key.to_pem(), PRIVATE_MODE, _RSA_PRIVATE_LABELS)),
-        (where.public, _append(where.public, key.public.to_pem(), PUBLIC_MODE, _RSA_PUBLIC_LABELS, options)),
+        (where.public, _append(where.public, key.public.to_pem(), PUBLIC_MODE, RSA_PUBLIC_LABELS, options)),
     )
 
 
@@ -84,7 +84,7 @@ def save_ed25519(key: Ed25519PrivateKey, where: KeyPlaces) -> list[Path]:
     options = _ED25519_PUBLIC_OPTIONS if where.in_host_file else ()
     return _changed(
         (where.private, _append(where.private, key.to_pem(), PRIVATE_MODE, ("ED25519 PRIVATE KEY",))),
-        (where.public, _append(where.public, text, PUBLIC_MODE, ("ED25519 PUBLIC KEY",), options)),
+        (where.public, _append(where.public, text, PUBLIC_MODE, (ED25519_PUBLIC_LABEL,), options)),
     )
 
 

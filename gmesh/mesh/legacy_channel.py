@@ -21,6 +21,7 @@ from gmesh.mesh.pmtu import Overhead
 from gmesh.mesh.registry import Node, Registry
 from gmesh.mesh.settings import MeshSettings
 from gmesh.mesh.udp import UdpPath
+from gmesh.proto.compression import GROWTH
 from gmesh.proto.packet import PacketKey
 from gmesh.proto.requests import AnsKey, ReqKey
 
@@ -40,7 +41,6 @@ HELP_DELAYS = (2.0, 3.0, 10.0, 30.0)
 """Seconds between repeated exchanges while UDP is wanted and unproved (3.3); the last one repeats."""
 HELP_TRAFFIC = 15.0
 """Only while frames for the node were seen within so many seconds."""
-ZLIB_GROWTH = 11
 
 
 def overhead_of(key: PacketKey) -> Overhead:
@@ -48,7 +48,7 @@ def overhead_of(key: PacketKey) -> Overhead:
     info = CIPHERS[key.cipher]
     block = info.block_size if info.mode is Mode.CBC else 1
     suffix = key.mac_length if key.digest != NONE else 0
-    return Overhead(prefix=4 + (ZLIB_GROWTH if key.compression else 0), block=block, suffix=suffix)
+    return Overhead(prefix=4 + (GROWTH if key.compression else 0), block=block, suffix=suffix)
 
 
 class LegacyChannel:

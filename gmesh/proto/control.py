@@ -7,10 +7,8 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Callable
 from dataclasses import dataclass
 from enum import IntEnum, IntFlag
-from typing import TypeVar
 
 from gmesh.errors import PeerError
 from gmesh.values import Address, Subnet
@@ -352,13 +350,3 @@ class TrafficLine:
         """Raises PeerError."""
         fields = _Reader(line, cls.CODE)
         return cls(fields.word(), *(fields.decimal() for _ in range(4)))
-
-
-Line = TypeVar("Line")
-
-
-def parse_dump(lines: list[str], parse: Callable[[str], Line], code: ControlCode) -> list[Line] | None:
-    """All lines of a dump, None while its end has not come. Raises PeerError for lines of another kind."""
-    if not lines or lines[-1] != end_of_dump(code):
-        return None
-    return [parse(line) for line in lines[:-1]]

@@ -11,9 +11,6 @@ from enum import IntEnum
 
 from gmesh.values import ETHERNET_HEADER, MTU
 
-SHORT_REPLY_LENGTH = 18
-_COMPRESSION_SLACK = MTU // 64 + 20
-
 
 class ProbeKind(IntEnum):
     """Byte 0 of a probe."""
@@ -55,11 +52,3 @@ def parse(frame: bytes) -> Probe | None:
     kind = ProbeKind(frame[0])
     length = int.from_bytes(frame[1:3], "big") if kind is ProbeKind.SHORT_REPLY else len(frame)
     return Probe(kind, length)
-
-
-def proved_length(payload: int, compression: int) -> int:
-    """The frame length that an answer proves which was ``payload`` bytes long on the wire (data-legacy 8.3).
-
-    Random bytes grow a little when they are compressed, so with compression a fixed slack is taken off.
-    """
-    return payload if compression == 0 else max(0, payload - _COMPRESSION_SLACK)

@@ -8,12 +8,10 @@ from __future__ import annotations
 
 from collections.abc import Container, Iterable
 
-from gmesh.values import Subnet, SubnetKind
+from gmesh.values import ADDRESS_BITS, Subnet, SubnetKind
 
 EVERYBODY = ""
 """The owner of what is to be broadcast: no node has this name."""
-
-_BITS = {SubnetKind.MAC: 48, SubnetKind.IPV4: 32, SubnetKind.IPV6: 128}
 
 
 class SubnetTable:
@@ -27,7 +25,7 @@ class SubnetTable:
         levels: dict[SubnetKind, dict[int, dict[int, list[tuple[bytes, int, str]]]]] = {kind: {} for kind in SubnetKind}
         for subnet, owner in self.subnets:
             address = subnet.address
-            shift = _BITS[subnet.kind] - subnet.prefix
+            shift = ADDRESS_BITS[subnet.kind] - subnet.prefix
             buckets = levels[subnet.kind].setdefault(shift, {})
             buckets.setdefault(int.from_bytes(address, "big") >> shift, []).append((address, subnet.weight, owner))
         self._levels = {

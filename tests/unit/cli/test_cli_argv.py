@@ -6,8 +6,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gmesh.cli.argv import Argument, Option, UsageError, normalise, parse
+from gmesh.cli.argv import Argument, Option, UsageError, parse
+from gmesh.cli.argv import spelled as spell
 from gmesh.cli.gmeshd import OPTIONS
+
+
+def normalise(line: list[str], options: tuple[Option, ...]) -> list[str]:
+    """The line in the spelling that docopt gets."""
+    parsed, words = parse(line, options)
+    return spell(parsed) + (["--", *words] if words else [])
 
 
 def test_optional_arguments_attached_or_next_word() -> None:

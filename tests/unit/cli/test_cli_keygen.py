@@ -13,7 +13,6 @@ from gmesh.config.check import check
 from gmesh.config.directory import Directory
 from gmesh.config.keys import load_private_ed25519, load_private_rsa
 from gmesh.config.notices import Level
-from gmesh.daemon.options import DaemonOptions
 from gmesh.errors import ConfigError
 from tests.unit.config.net_directory import make
 
@@ -270,13 +269,6 @@ def test_unknown_options_fail() -> None:
     with pytest.raises(SystemExit) as caught:
         run("--frobnicate")
     assert caught.value.code
-
-
-def test_for_the_daemon_only_rsa_is_made(node: Path) -> None:
-    assert keygen.generate_for_daemon(DaemonOptions(confbase=str(node)), BITS) == 0
-    assert Directory(node).server().rsa_public_key().bits == 1024
-    assert not (node / "ed25519_key.priv").exists()
-    assert keygen.generate_for_daemon(DaemonOptions(confbase=str(node)), "100") == 1
 
 
 def test_bits_are_rounded_down() -> None:

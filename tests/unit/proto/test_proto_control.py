@@ -144,11 +144,3 @@ def test_answers() -> None:
     assert control.end_of_dump(ControlCode.DUMP_EDGES) == "18 4"
     assert control.stream_header(ControlCode.LOG, 48) == "18 15 48"
     assert control.UNSUPPORTED == "18 -1"
-
-
-def test_whole_dump() -> None:
-    lines = ["18 5 10.0.3.0/24 foo", "18 5 10.0.4.0/24 bar"]
-    assert control.parse_dump(lines, SubnetLine.parse, ControlCode.DUMP_SUBNETS) is None
-    found = control.parse_dump([*lines, "18 5"], SubnetLine.parse, ControlCode.DUMP_SUBNETS)
-    assert found is not None
-    assert [line.owner for line in found] == ["foo", "bar"]

@@ -33,10 +33,3 @@ def test_short_reply_names_the_length_of_the_request() -> None:
 @pytest.mark.parametrize("frame", [b"", bytes(13), bytes([3]) + bytes(20), bytes(12) + b"\x08\0" + bytes(30)])
 def test_other_frames_are_no_probes(frame: bytes) -> None:
     assert probe.parse(frame) is None
-
-
-@pytest.mark.parametrize(
-    ("payload", "compression", "length"), [(1451, 0, 1451), (1451, 9, 1408), (42, 1, 0), (43, 1, 0), (44, 1, 1)]
-)
-def test_proved_length_with_compression(payload: int, compression: int, length: int) -> None:
-    assert probe.proved_length(payload, compression) == length
