@@ -6,6 +6,7 @@ Not here: what happens in between (`hub.py`, `backend.py`, `reload.py`), and the
 from __future__ import annotations
 
 import contextlib
+import gc
 import logging
 import os
 import socket
@@ -414,6 +415,10 @@ class Daemon:
 
     def serve(self) -> None:
         """Return when somebody has asked for the end."""
+        # What the start has made lives as long as we do: a full collection that looked at all of it would hold up
+        # every packet for ten milliseconds and more.
+        gc.collect()
+        gc.freeze()
         self._end.wait()
 
     def _fatal(self, reason: str) -> None:
