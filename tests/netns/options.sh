@@ -35,9 +35,12 @@ configure() {
     sed -i "/^$2 *=/d" "$LAB_WORK/$1/tinc.conf"
     echo "$2 = $3" >>"$LAB_WORK/$1/tinc.conf"
 }
+# restart NAME: and the others connect to it at once, however long they would wait by now.
 restart() {
+    local other
     stop "$1"
     start "$1"
+    for other in A B C; do [[ $other == "$1" ]] || kill -ALRM "${PID[$other]}"; done
 }
 ping_to() { in_ns "$1" ping -n -c 1 -W 0.5 "${@:3}" "$2"; }
 # never SECONDS COMMAND...: it fails every time.
