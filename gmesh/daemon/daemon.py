@@ -28,7 +28,6 @@ from gmesh.crypto.rsa import RsaPrivateKey
 from gmesh.daemon import detach, privileges
 from gmesh.daemon.backend import Backend
 from gmesh.daemon.configuration import (
-    FAMILIES,
     credentials,
     mesh_settings,
     route_settings,
@@ -202,7 +201,6 @@ class Daemon:
         undo.callback(self.hub.plane.stop)
         self._listen(pairs)
         log(0, NOTICE, "Ready")
-        self.outgoing.set_proxy(server)
         self.outgoing.keep(server.connect_to)
 
     def _open_device(self) -> Device:
@@ -280,19 +278,12 @@ class Daemon:
     def _make_outgoing(self, pairs: list[SocketPair]) -> None:
         server = self._server
         self.outgoing: Outgoing = Outgoing(
-            directory=server.directory,
+            server,
             hub=self.hub,
             pairs=pairs,
-            udp_options=socket_options(server).udp,
             connection=lambda sock, address, name: self._connection(sock, address, outgoing=True, name=name),
             supervisor=self._supervisor,
             clock=self._clock,
-            timeouts=(
-                float(server.get_int("MinTimeout")),
-                float(server.get_int("MaxTimeout")),
-                float(server.get_int("PingTimeout")),
-            ),
-            family=FAMILIES[server.get_str("AddressFamily")],
         )
         self.reloader = Reloader(
             server, self.hub, self.outgoing, self._clock, lambda mode: follow_mode(self._device, mode)

@@ -7,18 +7,17 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Iterable, Sequence
+from dataclasses import replace
 from typing import Any
 
 import gevent
 
-from gmesh.config.directory import Directory
 from gmesh.config.server import Server
-from gmesh.daemon.configuration import dial_candidates
+from gmesh.daemon.configuration import FAMILIES, dial_candidates, socket_options
 from gmesh.daemon.hub import Hub
 from gmesh.daemon.listening import SocketPair
 from gmesh.daemon.logging_setup import log
 from gmesh.daemon.supervisor import Supervisor
-from gmesh.dataplane.udp_sockets import UdpOptions
 from gmesh.errors import ConfigError, GmeshError
 from gmesh.net.backoff import Backoff
 from gmesh.net.dialer import Dialer
@@ -37,34 +36,29 @@ class Outgoing:
 
     def __init__(
         self,
+        server: Server,
         *,
-        directory: Directory,
         hub: Hub,
         pairs: Sequence[SocketPair],
-        udp_options: UdpOptions,
         connection: Callable[[Any, Address, str], PeerConnection],
         supervisor: Supervisor,
         clock: Callable[[], float],
-        timeouts: tuple[float, float, float],
-        family: int,
     ) -> None:
-        """``timeouts`` are MinTimeout, MaxTimeout and PingTimeout in seconds."""
-        self.directory = directory
-        self.timeouts = timeouts
-        self.family = family
+        self.directory = server.directory
         self.spawn: Spawn = supervisor.spawn
         self._resolver = Resolver()
         self._hub = hub
         self._pairs = pairs
-        self._udp_options = udp_options
+        self._udp_options = socket_options(server).udp
+        self._connect_timeout = float(server.get_int("PingTimeout"))
         self._connection = connection
         self._supervisor = supervisor
         self._clock = clock
         self._dialers: dict[str, tuple[Dialer, gevent.Greenlet]] = {}
-        self._proxy: ProxyConnector | None = None
+        self.follow(server)
 
     def look_up_by(self, start: Callable[[str, str, int], Any]) -> None:
-        """Have names looked up by ``start``, see `Resolver`; to be called before `set_proxy` and `keep`."""
+        """Have names looked up by ``start``, see `Resolver`; to be called before `keep`."""
         self._resolver = Resolver(start=start)
 
     def keep(
@@ -83,35 +77,37 @@ class Outgoing:
         return added, removed
 
     def _add(self, name: str) -> None:
-        minimum, maximum, connect = self.timeouts
         dialer = Dialer(
             name,
             self,
-            backoff=Backoff(minimum, maximum),
-            connect_timeout=connect,
+            backoff=Backoff(*self._waits),
+            connect_timeout=self._connect_timeout,
             clock=self._clock,
             proxy=lambda: self._proxy,
         )
         self._dialers[name] = (dialer, self._supervisor.spawn(f"dialer {name}", dialer.run, policy="restart"))
 
-    def set_proxy(self, server: Server) -> None:
-        """Connections from now on are made as the option Proxy says."""
-        settings = ProxySettings.parse(server.get_str("Proxy"))
-        self._proxy = None
-        if settings is not None:
-            self._proxy = ProxyConnector(
-                settings,
-                resolve=self._resolver.resolve,
-                prepare=self.prepare,
-                variables={"NAME": server.name} | ({"NETNAME": server.netname} if server.netname else {}),
-                family=self.family,
-            )
-
-    def set_timeouts(self, minimum: float, maximum: float) -> None:
-        """A reload changed MinTimeout or MaxTimeout (seconds)."""
-        self.timeouts = (minimum, maximum, self.timeouts[2])
+    def follow(self, server: Server) -> None:
+        """Connections from now on are made as these options say: AddressFamily, BindToInterface, MinTimeout, MaxTimeout
+        and Proxy. PingTimeout and FWMark stay as they were at the start."""
+        self._family = FAMILIES[server.get_str("AddressFamily")]
+        self._udp_options = replace(self._udp_options, interface=server.get_str("BindToInterface"))
+        self._waits = float(server.get_int("MinTimeout")), float(server.get_int("MaxTimeout"))
         for dialer, _greenlet in self._dialers.values():
-            dialer.backoff.minimum, dialer.backoff.maximum = minimum, maximum
+            dialer.backoff.minimum, dialer.backoff.maximum = self._waits
+        self._proxy = self._proxy_of(server)
+
+    def _proxy_of(self, server: Server) -> ProxyConnector | None:
+        settings = ProxySettings.parse(server.get_str("Proxy"))
+        if settings is None:
+            return None
+        return ProxyConnector(
+            settings,
+            resolve=self._look_up,
+            prepare=self.prepare,
+            variables={"NAME": server.name} | ({"NETNAME": server.netname} if server.netname else {}),
+            family=self._family,
+        )
 
     def lost(self, name: str) -> None:
         """The active connection to a node has ended."""
@@ -150,7 +146,10 @@ class Outgoing:
         return list(dict.fromkeys(found))
 
     def resolve(self, host: str, port: str) -> Resolved:
-        return self._resolver.resolve(host, port, self.family)
+        return self._look_up(host, port, self._family)
+
+    def _look_up(self, host: str, port: str, family: int) -> Resolved:
+        return self._resolver.resolve(host, port, family)
 
     def connected(self, name: str) -> bool:
         return self._hub.peer_of(name) is not None

@@ -43,7 +43,6 @@ class Reloader:
                 route_settings(server, tap=self.hub.route_settings.tap),
                 tunnel_server=self.hub.route_settings.tunnel_server,
             )
-            timeouts = float(server.get_int("MinTimeout")), float(server.get_int("MaxTimeout"))
         except ConfigError as error:
             for line in str(error).splitlines():
                 log(0, logging.ERROR, line)
@@ -70,8 +69,7 @@ class Reloader:
             self.hub.perform(self.hub.mesh.set_settings(settings, self.clock()))
         self.hub.route_settings = routes
         self.hub.install_routes()
-        self.outgoing.set_timeouts(*timeouts)
-        self.outgoing.set_proxy(server)
+        self.outgoing.follow(server)
         added, removed = self.outgoing.keep(server.connect_to)
         changed = self._close_changed()
         self.outgoing.nudge()

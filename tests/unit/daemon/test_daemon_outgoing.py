@@ -19,7 +19,7 @@ from gmesh.daemon.listening import SocketOptions, open_sockets
 from gmesh.daemon.outgoing import Outgoing
 from gmesh.daemon.supervisor import Supervisor
 from gmesh.dataplane.udp_sockets import UdpOptions
-from gmesh.errors import GmeshError
+from gmesh.errors import ConfigError, GmeshError
 
 
 class Desk:
@@ -27,21 +27,19 @@ class Desk:
         (base / "hosts").mkdir()
         (base / "hosts" / "b").write_text("Address = one.example 700\nAddress = 10.1.0.2\n")
         (base / "hosts" / "c").write_text("")
+        (base / "tinc.conf").write_text("Name = a\nMinTimeout = 500\nMaxTimeout = 900\nPingTimeout = 1\n")
         self.lab = Lab()
         self.fatal: list[str] = []
         self.supervisor = Supervisor(self.fatal.append)
         addresses = [(host, "0") for host in listen or ["127.0.0.1"]]
         self.pairs = open_sockets(SocketOptions(addresses, "0", int(std_socket.AF_UNSPEC), UdpOptions()))
         self.outgoing = Outgoing(
-            directory=Directory(base),
+            Directory(base).server(),
             hub=self.lab.hub,
             pairs=self.pairs,
-            udp_options=UdpOptions(),
             connection=self.never,
             supervisor=self.supervisor,
             clock=time.monotonic,
-            timeouts=(500.0, 900.0, 1.0),
-            family=int(std_socket.AF_UNSPEC),
         )
 
     def never(self, sock: Any, address: object, name: str) -> Any:
@@ -145,13 +143,24 @@ def test_connected_means_active(desk: Desk) -> None:
     assert desk.outgoing.connected("b")
 
 
-def test_new_time_outs_reach_dialers_that_wait(desk: Desk) -> None:
+def test_new_time_outs_reach_dialers_that_wait(desk: Desk, tmp_path: Path) -> None:
     desk.outgoing.keep(["c"])
-    desk.outgoing.set_timeouts(3.0, 30.0)
+    (tmp_path / "tinc.conf").write_text("Name = a\nMinTimeout = 3\nMaxTimeout = 30\n")
+    desk.outgoing.follow(Directory(tmp_path).server())
     dialer = desk.outgoing._dialers["c"][0]
     assert (dialer.backoff.minimum, dialer.backoff.maximum) == (3.0, 30.0)
     desk.outgoing.keep(["c", "d"])
     assert desk.outgoing._dialers["d"][0].backoff.maximum == 30.0
+
+
+def test_a_reload_changes_family_and_interface_of_new_connections(desk: Desk, tmp_path: Path) -> None:
+    (tmp_path / "tinc.conf").write_text("Name = a\nAddressFamily = ipv6\nBindToInterface = nowhere0\n")
+    assert [family for family, _ in desk.outgoing.resolve("127.0.0.1", "655")] == [std_socket.AF_INET]
+    desk.outgoing.follow(Directory(tmp_path).server())
+    with pytest.raises(GmeshError):
+        desk.outgoing.resolve("127.0.0.1", "655")
+    with std_socket.socket() as sock, pytest.raises(ConfigError, match="nowhere0"):
+        desk.outgoing.prepare(sock, std_socket.AF_INET)
 
 
 def test_nudges_reach_whom_they_mean(desk: Desk, log_lines: list[str]) -> None:

@@ -13,6 +13,7 @@ import pytest
 from hub_lab import Lab
 
 from gmesh.config.directory import Directory
+from gmesh.config.server import Server
 from gmesh.crypto.rsa import RsaPrivateKey
 from gmesh.daemon.configuration import credentials, mesh_settings
 from gmesh.daemon.reload import Reloader
@@ -37,11 +38,8 @@ class Outgoing:
         self.names = list(names)
         return added, removed
 
-    def set_timeouts(self, minimum: float, maximum: float) -> None:
-        self.timeouts = (minimum, maximum)
-
-    def set_proxy(self, server: object) -> None:
-        pass
+    def follow(self, server: Server) -> None:
+        self.timeouts = (server.get_int("MinTimeout"), server.get_int("MaxTimeout"))
 
     def nudge(self) -> None:
         self.nudges += 1
