@@ -9,6 +9,8 @@ from collections import OrderedDict
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+from gmesh.mesh.limits import TokenBucket
+
 
 @dataclass(slots=True)
 class _Window:
@@ -52,12 +54,9 @@ class LogLimiter:
     ) -> None:
         self._burst = burst
         self._interval = interval
-        self._total_burst = total_burst
-        self._total_rate = total_rate
         self._max_keys = max_keys
         self._windows: OrderedDict[str, _Window] = OrderedDict()
-        self._tokens = float(total_burst)
-        self._refilled = 0.0
+        self._sum = TokenBucket(total_burst, total_rate, 0.0)
         self._forgotten = 0
 
     def admit(self, key: str, level: int, debug: int, text: str, now: float) -> bool:
@@ -73,7 +72,7 @@ class LogLimiter:
             self._windows.move_to_end(key)
             if len(self._windows) > self._max_keys:
                 self._forgotten += self._windows.popitem(last=False)[1].withheld
-        if window.passed >= self._burst or not self._take_token(now):
+        if window.passed >= self._burst or not self._sum.take(now):
             window.withheld += 1
             return False
         window.passed += 1
@@ -93,19 +92,10 @@ class LogLimiter:
                 # Not this kind but the sum over all was too much, as when names are made up: no line for each.
                 self._forgotten += window.withheld
             elif window.withheld:
-                if not self._take_token(now):
+                if not self._sum.take(now):
                     break
                 yield Summary(window.level, window.debug, window.withheld, window.text)
             self._windows.pop(key, None)
-        if self._forgotten and self._take_token(now):
+        if self._forgotten and self._sum.take(now):
             count, self._forgotten = self._forgotten, 0
             yield Summary(30, 0, count, "messages of many different kinds")
-
-    def _take_token(self, now: float) -> bool:
-        refill = max(0.0, now - self._refilled) * self._total_rate
-        self._tokens = min(float(self._total_burst), self._tokens + refill)
-        self._refilled = now
-        if self._tokens < 1:
-            return False
-        self._tokens -= 1
-        return True

@@ -9,7 +9,7 @@ from __future__ import annotations
 import heapq
 import logging
 import math
-from collections.abc import Callable, Hashable, Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -31,12 +31,10 @@ from gmesh.mesh.registry import Node, Registry
 from gmesh.mesh.settings import MeshSettings
 from gmesh.mesh.udp import UdpPath
 from gmesh.proto.packet import PacketKey
-from gmesh.proto.requests import AnsKey, KeyChanged, ReqKey
+from gmesh.proto.requests import AnsKey, ReqKey
 from gmesh.values import MTU, OPTION_PMTU, OPTION_TCPONLY, Address
 
 NEVER = math.inf
-Flood = Callable[[str, Hashable], list[Action]]
-"""Sends a line of our own to every active connection; the fact is as in `SendLine`."""
 HEARSAY_BURST, HEARSAY_RATE = 1000, 200.0
 """As in `gmesh.mesh.udp`, for all nodes together."""
 MAX_EDGE_ADDRESSES = 4
@@ -109,16 +107,17 @@ class DataChannels:
         settings: MeshSettings,
         entropy: Callable[[int], bytes],
         flows: FlowReader,
-        flood: Flood,
+        announce_new_keys: Callable[[], list[Action]],
         *,
         now: float = 0.0,
         timing: Timing | None = None,
     ) -> None:
+        """``announce_new_keys`` tells the whole mesh that all keys that we made are void."""
         self._registry = registry
         self._settings = settings
         self._entropy = entropy
         self._flows = flows
-        self._flood = flood
+        self._announce_new_keys = announce_new_keys
         self._timing = timing
         self._peers: dict[str, _Peer] = {}
         self._queue: list[tuple[float, str]] = []
@@ -187,7 +186,7 @@ class DataChannels:
         """A neighbour's connection became active; ``first`` in the life of this daemon: third nodes may still hold
         keys that our predecessor made (requirement 24)."""
         actions = self._find(node.name, now)[1]
-        return [*actions, *self._announce_key_change()] if first else actions
+        return [*actions, *self._announce_new_keys()] if first else actions
 
     def req_key(self, connection: int, request: ReqKey, line: str, now: float) -> list[Action]:
         """REQ_KEY arrived over ``connection``: answer it, or pass it on byte for byte (data-legacy 3.1)."""
@@ -396,17 +395,12 @@ class DataChannels:
             return ""
         return f" {address.host} {address.port}"
 
-    def _announce_key_change(self) -> list[Action]:
-        me = self._registry.me.name
-        nonce = f"{int.from_bytes(self._entropy(4), 'big') & 0x7FFFFFFF:x}"
-        return self._flood(KeyChanged(nonce, me).format(), ("key", me))
-
     def _expire(self, now: float) -> list[Action]:
         """KeyExpire: every key that we made is void (data-legacy 3.4)."""
         self._expire_at = now + self._settings.key_expire
         if not any(peer.channel.valid_key_in for peer in self._peers.values()):
             return []
-        actions = [*self._announce_key_change(), Log(logging.INFO, 2, "Renewing the keys for packets to us")]
+        actions = [*self._announce_new_keys(), Log(logging.INFO, 2, "Renewing the keys for packets to us")]
         for peer in self._peers.values():
             actions += self._done(peer, peer.channel.renew(now), now)
         return actions

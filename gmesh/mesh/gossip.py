@@ -32,6 +32,10 @@ def subnet_fact(owner: str, subnet: Subnet) -> Fact:
     return ("subnet", owner, subnet)
 
 
+def key_fact(owner: str) -> Hashable:
+    return ("key", owner)
+
+
 class Gossip:
     """Applies gossip to the registry and forwards it. ``now`` is set by whoever calls, before each call."""
 
@@ -62,9 +66,10 @@ class Gossip:
     def nonce(self) -> str:
         return f"{int.from_bytes(self._entropy(4), 'big') & 0x7FFFFFFF:x}"
 
-    def flood(self, line: str, fact: Hashable = None) -> list[Action]:
-        """Send a line of our own to every active connection that it concerns."""
-        return self._send_all(line, fact, None)
+    def new_keys(self) -> list[Action]:
+        """Tell everyone that all keys that we made are void (data-legacy 3.4)."""
+        me = self._registry.me.name
+        return self._send_all(KeyChanged(self.nonce(), me).format(), key_fact(me), None)
 
     def describe(self, fact: Fact) -> str:
         """A fresh line that says what we know of the fact: an ADD where it holds, a DEL where it does not."""
@@ -80,7 +85,7 @@ class Gossip:
     def announce(self, fact: Fact) -> list[Action]:
         """Tell every active connection that it concerns what we know of the fact."""
         self.touched.remember(fact, self.now)
-        return self.flood(self.describe(fact), fact)
+        return self._send_all(self.describe(fact), fact, None)
 
     def everything(self, connection: Connection) -> list[Action]:
         """The whole database for a new neighbour, in name order (topology 3.1)."""
@@ -241,7 +246,7 @@ class Gossip:
         node = self._registry.node(request.node)
         if node is None or node is self._registry.me:
             return False, []
-        return True, self._forward(connection, line, ("key", request.node))
+        return True, self._forward(connection, line, key_fact(request.node))
 
     def _touch(self, connection: Connection, fact: Fact, *, known: bool) -> None:
         """A fact is about to change as ``connection`` said; ``known``: something is known of it already.

@@ -69,7 +69,7 @@ class Mesh:
         self._macs = LearnedMacs(
             self.registry, settings, flows, add=self._gossip.add_subnet, drop=self._gossip.drop_subnet, now=now
         )
-        self.channels = DataChannels(self.registry, settings, entropy, flows, self._gossip.flood, now=now)
+        self.channels = DataChannels(self.registry, settings, entropy, flows, self._gossip.new_keys, now=now)
         self._now = now
         self._last_run = -math.inf
         self._early_runs = TokenBucket(EARLY_RUNS, 1.0, now)

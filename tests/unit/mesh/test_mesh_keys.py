@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Hashable
 from dataclasses import replace
 from itertools import pairwise
 
@@ -39,13 +38,14 @@ class Fixture:
         self.settings = replace(MeshSettings(me), **settings)  # type: ignore[arg-type]
         self.registry = Registry(me, Bounds(1000, 1000, 1000), self.now)
         self.entropy = random.Random(me).randbytes
-        self.channels = DataChannels(self.registry, self.settings, self.entropy, self, self.flood, now=self.now)
+        self.channels = DataChannels(self.registry, self.settings, self.entropy, self, self.announce, now=self.now)
 
     def counters(self, node: str) -> FlowCounters:
         return self.flow.setdefault(node, FlowCounters())
 
-    def flood(self, line: str, fact: Hashable) -> list[Action]:
-        return [SendLine(connection.id, line, fact) for connection in self.registry.active_connections()]
+    def announce(self) -> list[Action]:
+        line, me = KeyChanged("1", self.registry.me.name).format(), self.registry.me.name
+        return [SendLine(connection.id, line, ("key", me)) for connection in self.registry.active_connections()]
 
     def node(self, name: str) -> Node:
         return self.registry.ensure_node(name, self.now)
