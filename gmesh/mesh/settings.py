@@ -40,8 +40,8 @@ class MeshSettings:
     """Look for nodes in our own network: at the local addresses that they announce, and by broadcast."""
     mac_expire: float | None = None
     """How long a learned MAC address may be silent; None where none are learned."""
-    max_nodes: int = 1500
+    max_nodes: int = 1000
     """This and the others: what a member may make us remember, ten megabytes in all (requirement 12)."""
-    max_edges: int = 5000
-    max_subnets: int = 4000
-    max_seen: int = 15_000
+    max_edges: int = 3500
+    max_subnets: int = 2500
+    max_seen: int = 8000
