@@ -16,10 +16,9 @@ import gevent.event
 from gevent.os import nb_write
 
 from gmesh.daemon.logging_setup import log
-from gmesh.daemon.plain_os import plain
 from gmesh.errors import GmeshError
 from gmesh.mesh.registry import Registry
-from gmesh.net.children import close_on_exec, inherited_environment
+from gmesh.net.children import inherited_environment, start_command
 
 INTERVAL = 60.0
 """The least number of seconds between two dumps."""
@@ -77,22 +76,13 @@ class GraphDump:
 
 
 def _feed(command: str, data: bytes) -> None:
-    """Run ``command`` in a shell with ``data`` as its standard input. Raises GmeshError where it fails.
-
-    posix_spawn and not fork: nothing of Python runs in the child.
-    """
+    """Run ``command`` in a shell with ``data`` as its standard input. Raises GmeshError where it fails."""
     loop = gevent.get_hub().loop
     loop.install_sigchld()
     theirs, ours = os.pipe()
     ended = gevent.event.Event()
     try:
-        actions = [(os.POSIX_SPAWN_DUP2, theirs, 0)]
-        close_on_exec()
-        arguments = ["sh", "-c", command]
-        default = [signal.SIGPIPE, signal.SIGINT, signal.SIGQUIT, signal.SIGTERM, signal.SIGHUP]
-        pid = plain("posix_spawn")(
-            "/bin/sh", arguments, inherited_environment(), file_actions=actions, setsigmask=[], setsigdef=default
-        )
+        pid = start_command(command, inherited_environment(), stdin=theirs)
         watcher = loop.child(pid, False)
         watcher.start(ended.set)
     except BaseException:

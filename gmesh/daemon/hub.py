@@ -233,8 +233,15 @@ class Hub:
                 peer = self.peer_of(event.node)
                 if peer is not None:
                     peer.send_frame(event.frame)
+                continue
+            try:
+                actions = self.mesh.data_event(event, now)
+            except Exception as error:
+                # Those behind it are about other nodes, whose tunnels may need them.
+                text = f"Internal error at {type(event).__name__}: {type(error).__name__}: {error}"
+                log(0, logging.ERROR, text, f"event {type(event).__name__}", exception=error)
             else:
-                self.perform(self.mesh.data_event(event, now))
+                self.perform(actions)
 
     # Greenlets that the daemon spawns
 

@@ -18,13 +18,11 @@ import gevent
 from gevent.event import Event
 
 from gmesh.daemon.logging_setup import log
-from gmesh.daemon.plain_os import plain
 from gmesh.daemon.script_backlog import ScriptBacklog, ScriptJob
 from gmesh.mesh.actions import NodeDown, NodeUp, SubnetDown, SubnetUp
-from gmesh.net.children import close_on_exec, inherited_environment
+from gmesh.net.children import inherited_environment, start_command
 from gmesh.values import Address
 
-SHELL = "/bin/sh"
 SLOW_AFTER = 60.0
 """Seconds after which a running script is complained about; again after twice, four times, ... that."""
 
@@ -187,16 +185,10 @@ class ScriptQueue:
 
 
 def _start(directory: str, command: str, environment: Mapping[str, str]) -> int:
-    """Start ``command`` in a shell in ``directory``; returns its process id. Raises OSError.
-
-    posix_spawn and not fork: nothing of Python runs in the child, so the resolver's threads cannot hurt it.
-    """
-    close_on_exec()
+    """Start ``command`` in a shell in ``directory``; returns its process id. Raises OSError."""
     # A daemon stays in CONFBASE as tinc's does; going there by the shell is for all who do not.
     line = command if _is_here(directory) else f"cd {shlex.quote(directory)} && {command}"
-    default = [signal.SIGPIPE, signal.SIGINT, signal.SIGQUIT, signal.SIGTERM, signal.SIGHUP]
-    pid: int = plain("posix_spawn")(SHELL, ["sh", "-c", line], environment, setsigmask=[], setsigdef=default)
-    return pid
+    return start_command(line, environment)
 
 
 def _is_here(directory: str) -> bool:

@@ -6,19 +6,16 @@ Not here: the conversation itself (`gmesh.proto.proxy`), and which targets are t
 from __future__ import annotations
 
 import contextlib
-import os
-import signal
 import socket as std_socket
 import time
 from collections.abc import Callable
 from typing import Any
 
 import gevent
-import gevent.monkey
 import gevent.socket
 
 from gmesh.errors import GmeshError
-from gmesh.net.children import close_on_exec, inherited_environment
+from gmesh.net.children import inherited_environment, start_command
 from gmesh.net.peer import tune_meta_socket
 from gmesh.net.resolver import Resolved, SockAddr
 from gmesh.proto.proxy import ProxyHandshake, ProxyKind, ProxySettings
@@ -28,9 +25,6 @@ READ_SIZE = 1024
 
 NOWHERE = "0.0.0.1"
 """Stands in the edge for the address of a name that only the proxy can look up, as tinc has it: nobody sends there."""
-
-_SHELL = "/bin/sh"
-_DEFAULT_SIGNALS = (signal.SIGPIPE, signal.SIGINT, signal.SIGQUIT, signal.SIGTERM, signal.SIGHUP)
 
 Resolve = Callable[[str, str, int], Resolved]
 """Host, port and address family to socket addresses; may wait, raises GmeshError."""
@@ -125,17 +119,7 @@ class ProxyConnector:
         with theirs, contextlib.ExitStack() as undo:
             undo.callback(ours.close)
             number = theirs.fileno()
-            close_on_exec()
-            # posix_spawn and not fork: nothing of Python runs in the child. gevent's own would reap it itself.
-            pid = gevent.monkey.get_original("os", "posix_spawn")(
-                _SHELL,
-                ["sh", "-c", self.settings.command],
-                environment,
-                file_actions=[(os.POSIX_SPAWN_DUP2, number, 0), (os.POSIX_SPAWN_DUP2, number, 1)],
-                setsigmask=[],
-                setsigdef=_DEFAULT_SIGNALS,
-            )
-            _reap_in_time(pid)
+            _reap_in_time(start_command(self.settings.command, environment, stdin=number, stdout=number))
             undo.pop_all()
         return gevent.socket.socket(ours.family, ours.type, fileno=ours.detach())
 

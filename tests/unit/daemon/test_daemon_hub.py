@@ -23,6 +23,7 @@ from gmesh.mesh.actions import (
     SetPath,
     SubnetUp,
 )
+from gmesh.mesh.events import KeyNeeded
 from gmesh.proto.meta_events import (
     ControlRequested,
     FrameReceived,
@@ -78,6 +79,23 @@ def test_one_action_that_fails_stops_neither_the_others_nor_later_ones(lab: Lab,
     lab.hub.perform([SendLine(1, "later")])
     assert peer.sent == ["goes on", "later"]
     assert any("Could not perform ProceedHandshake: RuntimeError: a bug" in line for line in log_lines)
+
+
+def test_one_event_that_fails_loses_none_of_those_behind_it(
+    lab: Lab, log_lines: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: list[str] = []
+
+    def data_event(event: KeyNeeded, now: float) -> list[object]:
+        seen.append(event.node)
+        if event.node == "b":
+            raise KeyError("some fault")
+        return []
+
+    monkeypatch.setattr(lab.hub.mesh, "data_event", data_event)
+    lab.hub.data_events([KeyNeeded("b"), KeyNeeded("c")])
+    assert seen == ["b", "c"]
+    assert any("Internal error at KeyNeeded: KeyError: 'some fault'" in line for line in log_lines)
 
 
 def test_a_handshake_that_fails_at_the_last_step_closes_its_connection(lab: Lab) -> None:

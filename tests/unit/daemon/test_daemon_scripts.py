@@ -14,6 +14,7 @@ from gmesh.daemon.script_backlog import ScriptBacklog, ScriptJob
 from gmesh.daemon.scripts import ScriptQueue, ScriptSettings
 from gmesh.daemon.supervisor import Supervisor
 from gmesh.mesh.actions import NodeDown, NodeUp, SubnetDown, SubnetUp
+from gmesh.net import children
 from gmesh.values import UNKNOWN_ADDRESS, Address, Subnet
 
 
@@ -164,7 +165,7 @@ def test_missing_scripts_are_silent(queue: ScriptQueue, lines: list[str]) -> Non
 
 def test_missing_shell_and_failing_fork_are_lines(base: Path, queue: ScriptQueue, lines, monkeypatch) -> None:
     script(base, "tinc-up")
-    monkeypatch.setattr(module, "SHELL", "/nonexistent/sh")
+    monkeypatch.setattr(children, "SHELL", "/nonexistent/sh")
     queue.tinc(up=True)
     assert queue.wait(10)
     assert lines[-1].startswith("Could not run script tinc-up: [Errno 2]")
@@ -172,7 +173,7 @@ def test_missing_shell_and_failing_fork_are_lines(base: Path, queue: ScriptQueue
     def no_fork(*args: object, **kwargs: object) -> int:
         raise BlockingIOError(11, "Resource temporarily unavailable")
 
-    monkeypatch.setattr(module.os, "posix_spawn", no_fork)
+    monkeypatch.setattr(os, "posix_spawn", no_fork)
     queue.tinc(up=True)
     assert queue.wait(10)
     assert lines[-1] == "Could not run script tinc-up: [Errno 11] Resource temporarily unavailable"
