@@ -6,27 +6,13 @@ Not here: opening one, and what a kind does to its frames (`tap.py`, `raw_socket
 from __future__ import annotations
 
 import os
-from typing import Any
 
-from gmesh.device.base import DeviceStatistics
-from gmesh.device.tun import DISCARDS_PER_READ, READ_SIZE
+from gmesh.device.descriptor import DISCARDS_PER_READ, READ_SIZE, DescriptorDevice
 from gmesh.values import ETHERNET_HEADER, MTU
 
 
-class EthernetDevice:
-    """Frames through the descriptor of ``handle``, which has ``fileno`` and ``close``."""
-
-    def __init__(self, handle: Any, *, name: str, interface: str, description: str) -> None:
-        self.name = name
-        self.interface = interface
-        self.description = description
-        self.statistics = DeviceStatistics()
-        self._handle = handle
-        self._descriptor: int = handle.fileno()
-        os.set_blocking(self._descriptor, False)
-
-    def fileno(self) -> int | None:
-        return self._descriptor
+class EthernetDevice(DescriptorDevice):
+    """Frames through the descriptor of ``handle``."""
 
     def read(self) -> bytes | None:
         statistics = self.statistics
@@ -60,8 +46,3 @@ class EthernetDevice:
 
     def _send(self, frame: bytes) -> None:
         os.write(self._descriptor, frame)
-
-    def close(self) -> None:
-        handle, self._handle = self._handle, None
-        if handle is not None:
-            handle.close()

@@ -10,8 +10,8 @@ import socket
 import struct
 from typing import Any
 
+from gmesh.device.descriptor import READ_SIZE
 from gmesh.device.ethernet import EthernetDevice
-from gmesh.device.tun import READ_SIZE
 from gmesh.device.tuntap import cut_interface_name
 from gmesh.errors import GmeshError
 

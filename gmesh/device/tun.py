@@ -11,7 +11,7 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING, Any
 
-from gmesh.device.base import DeviceStatistics
+from gmesh.device.descriptor import DISCARDS_PER_READ, READ_SIZE, DescriptorDevice
 from gmesh.device.tuntap import DEFAULT_DEVICE, open_interface
 from gmesh.values import ETHERNET_HEADER, MTU
 
@@ -21,26 +21,14 @@ if TYPE_CHECKING:
 _ZERO_ADDRESSES = bytes(12)
 _IPV4_HEADER = _ZERO_ADDRESSES + b"\x08\x00"
 _IPV6_HEADER = _ZERO_ADDRESSES + b"\x86\xdd"
-READ_SIZE = MTU + 512
-"""More than any frame we may send, so that a longer one is seen to be too long instead of being cut."""
-DISCARDS_PER_READ = 64
-"""So that a flood of packets that are no frames cannot keep `read` from returning."""
 
 
-class TunDevice:
+class TunDevice(DescriptorDevice):
     """A tun interface. ``handle`` is an open `pytun.TunTapDevice` or what has its ``fileno``, ``name``, ``close``."""
 
     def __init__(self, handle: Any, path: str) -> None:
-        self.name = path
-        self.interface: str = handle.name
-        self.description = f"{path} is a Linux tun/tap device (tun mode)"
-        self.statistics = DeviceStatistics()
-        self._handle = handle
-        self._descriptor: int = handle.fileno()
-        os.set_blocking(self._descriptor, False)
-
-    def fileno(self) -> int | None:
-        return self._descriptor
+        description = f"{path} is a Linux tun/tap device (tun mode)"
+        super().__init__(handle, name=path, interface=handle.name, description=description)
 
     def read(self, _read: Callable[[int, int], bytes] = os.read) -> bytes | None:
         statistics = self.statistics
@@ -80,11 +68,6 @@ class TunDevice:
         statistics.packets_out += 1
         statistics.bytes_out += len(frame)
         return True
-
-    def close(self) -> None:
-        handle, self._handle = self._handle, None
-        if handle is not None:
-            handle.close()
 
 
 def open_tun(path: str = DEFAULT_DEVICE, interface: str = "", *, one_queue: bool = False) -> TunDevice:
