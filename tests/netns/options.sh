@@ -257,9 +257,9 @@ RULES
         configure "$name" PMTUDiscovery no
         restart "$name"
     done
-    need 10 "A reaches C" reachable A C
+    need 25 "A reaches C" reachable A C
     count inet udp ip saddr 10.1.0.2 meta l4proto udp
-    check trusted "A B" "without PMTUDiscovery UDP is used unproved" wait_for 10 "by UDP" unproved
+    check trusted "A B" "without PMTUDiscovery UDP is used unproved" wait_for 20 "by UDP" unproved
 }
 unproved() {
     local before
