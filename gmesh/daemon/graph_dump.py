@@ -46,7 +46,7 @@ class GraphDump:
         self._interval = interval
 
     def run(self) -> None:
-        """Dump after changes, for ever; a failure is a line in the log."""
+        """Dump after changes, for ever; a failure is a line in the log, and another try after the interval."""
         last = ("", "")
         while True:
             # An edge more may change nothing else, so that nobody tells of it.
@@ -58,9 +58,9 @@ class GraphDump:
             text = graph_text(self._registry)
             if (target, text) == last:
                 continue
-            last = (target, text)
             try:
                 self._write(target, text)
+                last = (target, text)
             except (OSError, ValueError, GmeshError) as error:
                 log(0, logging.ERROR, f"Could not write the graph to {target}: {error}", "graph dump")
             gevent.sleep(self._interval)

@@ -92,16 +92,12 @@ def test_a_command_reads_it(registry: Registry, dump: Callable[..., GraphDump], 
 
 
 @pytest.mark.parametrize("target", ["/nowhere/at/all/graph", "|exit 3"])
-def test_a_failure_is_a_line_in_the_log(
-    target: str, registry: Registry, dump: Callable[..., GraphDump], log_lines: list[str]
+def test_a_failure_is_a_line_in_the_log_and_not_the_end(
+    target: str, dump: Callable[..., GraphDump], log_lines: list[str]
 ) -> None:
     def complaints() -> int:
         return sum(f"Could not write the graph to {target}" in line for line in log_lines)
 
-    it = dump(target)
-    until(lambda: complaints() == 1)
-    for name in ("c", "d", "e"):
-        join(registry, name)
-        it.changed.set()
-        until(lambda: it.changed.is_set() is False)
-    assert complaints() >= 1
+    dump(target)
+    # Tried again although nothing has changed.
+    until(lambda: complaints() >= 2)
