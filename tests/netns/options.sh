@@ -236,8 +236,8 @@ sizes() {
     start B A C
     need 10 "A reaches C" reachable A C
     too_big() { ! in_ns "$1" ping -n -c 1 -W 0.5 -M do -s "$3" "$(mesh_address "$2")" && in_ns "$1" ip route get "$(mesh_address "$2")" | grep -q "mtu $4"; }
-    check pmtu "A" "PMTU of tinc.conf bounds" wait_for 15 "A learns of 986" too_big A B 1100 986
-    check pmtu-host "B" "PMTU of a host file bounds" wait_for 15 "B learns of 886" too_big B C 1100 886
+    check pmtu "A" "PMTU of tinc.conf bounds" wait_for 40 "A learns of 986" too_big A B 1100 986
+    check pmtu-host "B" "PMTU of a host file bounds" wait_for 40 "B learns of 886" too_big B C 1100 886
     mss() { # mss FROM TO LIMIT: a SYN from there arrives with an MSS up to this
         in_ns "$2" nft delete table inet mss 2>/dev/null || true
         rules "$2" <<RULES
