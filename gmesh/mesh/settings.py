@@ -40,7 +40,7 @@ class MeshSettings:
     """Look for nodes in our own network: at the local addresses that they announce, and by broadcast."""
     mac_expire: float | None = None
     """How long a learned MAC address may be silent; None where none are learned."""
-    max_nodes: int = 1000
+    max_nodes: int = 1200
     """This and the others: what a member may make us remember, ten megabytes in all (requirement 12)."""
     max_edges: int = 3500
     max_subnets: int = 2500
