@@ -447,7 +447,7 @@ def local_address(host: str, port: str) -> Address | None:
 
 
 def _bounds(settings: MeshSettings) -> Bounds:
-    return Bounds(settings.max_nodes, settings.max_edges, settings.max_subnets)
+    return Bounds(settings.max_nodes, settings.max_edges, settings.max_subnets, settings.max_database)
 
 
 def _sane_weight(weight: int) -> int:

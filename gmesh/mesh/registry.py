@@ -14,8 +14,15 @@ from gmesh.values import Address, Subnet
 
 THIRD_PARTY_SHARE = 0.9
 """Gossip about others stops at this share of each bound; the rest is kept for what neighbours say of themselves."""
-OWNER_SHARE = 0.25
-"""The most of the edges and subnets that a single node may have."""
+EDGE_OWNER_SHARE = 0.25
+SUBNET_OWNER_SHARE = 0.9
+"""The most of the edges and subnets that a single node may have: one may well be the gateway to most networks."""
+
+
+NODE_COST = 1000
+EDGE_COST = 700
+SUBNET_COST = 500
+"""Bytes that one of each takes here and in route snapshots, measured and rounded up."""
 
 
 class ConnectionState(Enum):
@@ -109,6 +116,8 @@ class Bounds:
     nodes: int
     edges: int
     subnets: int
+    database: int
+    """Bytes of all three together."""
 
 
 class Registry:
@@ -216,17 +225,31 @@ class Registry:
 
     # Bounds
 
+    @property
+    def cost(self) -> int:
+        """Bytes that nodes, edges and subnets take, about."""
+        return len(self.nodes) * NODE_COST + self.edge_count * EDGE_COST + self.subnet_count * SUBNET_COST
+
     def room_for_nodes(self, wanted: int, *, first_hand: bool) -> bool:
         """Whether ``wanted`` more nodes may be made. ``first_hand``: the neighbour speaks of itself."""
-        return len(self.nodes) + wanted <= _limit(self.bounds.nodes, first_hand)
+        fits = len(self.nodes) + wanted <= _limit(self.bounds.nodes, first_hand)
+        return fits and self._affords(wanted * NODE_COST, first_hand)
 
     def room_for_edge(self, source: Node | None, *, first_hand: bool) -> bool:
         held = 0 if source is None else len(source.edges)
-        return self.edge_count < _limit(self.bounds.edges, first_hand) and held < self.bounds.edges * OWNER_SHARE
+        fits = self.edge_count < _limit(self.bounds.edges, first_hand) and held < self.bounds.edges * EDGE_OWNER_SHARE
+        return fits and self._affords(EDGE_COST, first_hand)
 
     def room_for_subnet(self, owner: Node | None, *, first_hand: bool) -> bool:
         held = 0 if owner is None else len(owner.subnets)
-        return self.subnet_count < _limit(self.bounds.subnets, first_hand) and held < self.bounds.subnets * OWNER_SHARE
+        fits = (
+            self.subnet_count < _limit(self.bounds.subnets, first_hand)
+            and held < self.bounds.subnets * SUBNET_OWNER_SHARE
+        )
+        return fits and self._affords(SUBNET_COST, first_hand)
+
+    def _affords(self, more: int, first_hand: bool) -> bool:
+        return self.cost + more <= _limit(self.bounds.database, first_hand)
 
 
 def _limit(bound: int, first_hand: bool) -> float:

@@ -40,8 +40,11 @@ class MeshSettings:
     """Look for nodes in our own network: at the local addresses that they announce, and by broadcast."""
     mac_expire: float | None = None
     """How long a learned MAC address may be silent; None where none are learned."""
-    max_nodes: int = 1200
-    """This and the others: what a member may make us remember, ten megabytes in all (requirement 12)."""
-    max_edges: int = 3500
-    max_subnets: int = 2500
+    max_nodes: int = 3000
+    """This and the others: what members may make us remember, ten megabytes in all (requirement 12). Each kind may take
+    most of ``max_database``, so that a mesh may have many nodes or many subnets."""
+    max_edges: int = 10_000
+    max_subnets: int = 12_000
+    max_database: int = 5_600_000
+    """Bytes of nodes, edges and subnets together, by the costs in `registry`."""
     max_seen: int = 8000

@@ -92,7 +92,7 @@ BARS = (
 
 def plan(quick: bool) -> tuple[int, list[Run]]:
     """How many rounds, and the runs of one."""
-    seconds, pings, idle, rates = (2, 100, 5, "25000,50000") if quick else (5, 300, 20, "15000,20000,30000,50000,80000")
+    seconds, pings, idle, rates = (2, 100, 5, "25000,50000") if quick else (5, 300, 20, "20000,35000,60000")
     timing = (f"seconds={seconds}", f"pings={pings}")
     runs = [
         Run("pair.sh", ("measures=rtt,tcp", *timing)),

@@ -18,7 +18,7 @@ edge_sets = st.dictionaries(
 
 
 def build(edges: dict[tuple[str, str], tuple[int, int]], me: str) -> Registry:
-    db = Registry(me, Bounds(1000, 1000, 1000), 0.0)
+    db = Registry(me, Bounds(1000, 1000, 1000, 10_000_000), 0.0)
     for (source, target), (weight, options) in edges.items():
         nodes = db.ensure_node(source, 0.0), db.ensure_node(target, 0.0)
         db.put_edge(*nodes, address=Address("10.0.0.1", "1"), options=options, weight=weight)

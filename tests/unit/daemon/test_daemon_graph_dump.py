@@ -15,7 +15,7 @@ from gmesh.values import Address
 
 @pytest.fixture
 def registry() -> Registry:
-    registry = Registry("me", Bounds(9000, 9000, 9000), 0.0)
+    registry = Registry("me", Bounds(9000, 9000, 9000, 10_000_000), 0.0)
     join(registry, "b")
     return registry
 

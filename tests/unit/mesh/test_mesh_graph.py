@@ -9,7 +9,7 @@ from gmesh.values import Address
 
 def build(edges: str, me: str = "a") -> Registry:
     """``edges``: words like ``a-b`` (both ways) or ``a>b`` (one way), then maybe ``:weight`` and ``!`` (indirect)."""
-    db = Registry(me, Bounds(1000, 1000, 1000), 0.0)
+    db = Registry(me, Bounds(1000, 1000, 1000, 10_000_000), 0.0)
     for word in edges.split():
         pair, _, weight = word.partition(":")
         options = 1 if weight.endswith("!") else 0

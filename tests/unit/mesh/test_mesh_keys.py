@@ -36,7 +36,7 @@ class Fixture:
         self.now = 100.0
         self.flow: dict[str, FlowCounters] = {}
         self.settings = replace(MeshSettings(me), **settings)  # type: ignore[arg-type]
-        self.registry = Registry(me, Bounds(1000, 1000, 1000), self.now)
+        self.registry = Registry(me, Bounds(1000, 1000, 1000, 10_000_000), self.now)
         self.entropy = random.Random(me).randbytes
         self.channels = DataChannels(self.registry, self.settings, self.entropy, self, self.announce, now=self.now)
 

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from gmesh.mesh.registry import Bounds, Registry
+from gmesh.mesh.registry import NODE_COST, SUBNET_COST, Bounds, Registry
 from gmesh.values import Address, Subnet
 
 ADDRESS = Address("10.0.0.1", "655")
 
 
-def registry(nodes: int = 100, edges: int = 100, subnets: int = 100) -> Registry:
-    return Registry("me", Bounds(nodes, edges, subnets), 0.0)
+def registry(nodes: int = 100, edges: int = 100, subnets: int = 100, database: int = 1_000_000) -> Registry:
+    return Registry("me", Bounds(nodes, edges, subnets, database), 0.0)
 
 
 def test_edges_are_found_from_both_ends() -> None:
@@ -59,8 +59,23 @@ def test_one_node_cannot_have_everything() -> None:
     for number in range(40):
         if db.room_for_subnet(greedy, first_hand=True):
             db.add_subnet(greedy, Subnet.parse(f"10.0.0.{number}"))
-    assert len(greedy.subnets) == 10
-    assert db.room_for_subnet(None, first_hand=False)
+    assert len(greedy.subnets) == 36
+    assert db.room_for_subnet(None, first_hand=True)
+
+
+def test_requirement_12_nodes_edges_and_subnets_share_one_bound() -> None:
+    db = registry(database=10 * SUBNET_COST + NODE_COST * 2)
+    owner = db.ensure_node("owner", 0.0)
+    for number in range(40):
+        if db.room_for_subnet(owner, first_hand=True):
+            db.add_subnet(owner, Subnet.parse(f"10.0.0.{number}"))
+    assert len(owner.subnets) == 10
+    assert not db.room_for_nodes(1, first_hand=True)
+    assert not db.room_for_edge(owner, first_hand=True)
+    for subnet in list(owner.subnets)[:4]:
+        db.remove_subnet(owner, subnet)
+    assert db.room_for_nodes(1, first_hand=True)
+    assert not db.room_for_nodes(1, first_hand=False)
 
 
 def test_knows_us_needs_the_nodes_own_edge() -> None:
