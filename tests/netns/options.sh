@@ -4,6 +4,7 @@
 # What options do to a mesh, seen from outside. variants: set=tunnel, strict, relay, edges, broadcast, subnets, sizes,
 # sockets, renewal, nearby, graph (one group of options each; the comments at the functions below say which).
 
+# shellcheck disable=SC2317 # functions are called by check, need and wait_for
 source "$(dirname "$0")/lib.sh"
 
 set=${VARIANT[set]:-tunnel}
@@ -235,7 +236,7 @@ sizes() {
     sed -i '1i ClampMSS = no' "$LAB_WORK/C/hosts/B" # A's option holds for its edge to B, whatever B has
     start B A C
     need 10 "A reaches C" reachable A C
-    too_big() { ! in_ns "$1" ping -n -c 1 -W 0.5 -M do -s "$3" "$(mesh_address "$2")" && in_ns "$1" ip route get "$(mesh_address "$2")" | grep -q "mtu $4"; }
+    too_big() { ! in_ns "$1" ping -n -c 1 -W 0.5 -M "do" -s "$3" "$(mesh_address "$2")" && in_ns "$1" ip route get "$(mesh_address "$2")" | grep -q "mtu $4"; }
     check pmtu "A" "PMTU of tinc.conf bounds" wait_for 40 "A learns of 986" too_big A B 1100 986
     check pmtu-host "B" "PMTU of a host file bounds" wait_for 40 "B learns of 886" too_big B C 1100 886
     mss() { # mss FROM TO LIMIT: a SYN from there arrives with an MSS up to this

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import time
 from collections.abc import Iterator
+from typing import Any
 
 import gevent
 import pytest
@@ -12,7 +13,7 @@ from meta_lab import Link, Notes, connected_pair, make_peer, wait_for
 
 from gmesh.errors import PeerError
 from gmesh.net import peer as module
-from gmesh.proto.meta_events import Active, Identified, RequestReceived, Verified
+from gmesh.proto.meta_events import Active, ControlRequested, Identified, RequestReceived, Verified
 
 
 @pytest.fixture
@@ -94,6 +95,27 @@ def test_a_peer_that_stops_reading_costs_bounded_memory_and_is_noticed() -> None
     assert link.alpha.outbox.bytes <= 20_000 + 1100 + 20 * 30
     assert link.alpha.meta.pending < 2 * module.WRITE_SIZE
     link.stop()
+
+
+def test_a_control_connection_gives_up_its_socket() -> None:
+    ours, theirs = connected_pair()
+    hub = Notes("alpha")
+    taken: list[tuple[Any, bytes]] = []
+    hub.on_event = lambda peer, event: taken.append(peer.give_up_socket())
+    peer = make_peer("beta", hub, theirs, outgoing=False)
+    ours.sendall(b"0 ^secret 0\n18 3\n")
+    assert gevent.spawn(peer.run).get(timeout=5) == "it has become a control connection"
+    assert hub.events == [ControlRequested("secret")]
+    assert (hub.open, peer.fileno) == ([], -1)
+    [(sock, rest)] = taken
+    assert rest == b"18 3\n"
+    sock.sendall(b"0 beta 17.0\n")
+    assert ours.recv(100) == b"0 beta 17.0\n"
+    ours.sendall(b"more")
+    assert sock.recv(100) == b"more"
+    sock.close()
+    assert ours.recv(100) == b""
+    ours.close()
 
 
 def test_silence_is_noticed_within_interval_and_timeout() -> None:
@@ -259,6 +281,7 @@ def test_requirement_18_a_busy_peer_does_not_keep_the_loop_from_others() -> None
         began = time.process_time()
         gevent.sleep(0.001)
         longest = max(longest, time.process_time() - began)
-    # Of this process's own time, whatever else the machine does: 0.01 s; a third of a second before the reader let the loop poll between its turns.
+    # Of this process's own time, whatever else the machine does: 0.01 s; a third of a second before the reader let the
+    # loop poll between its turns.
     assert longest < 0.2
     link.stop()
