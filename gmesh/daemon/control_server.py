@@ -1,4 +1,6 @@
-"""The control socket: who may come in, how many, and when they have to leave (control 1).
+"""Control clients: who may come in, how many, and when they have to leave (control 1).
+
+They come by the control socket, or from this machine by TCP, where the greeting looks like a peer's.
 
 Not here: the conversation with one client (`control_client`), what requests do (`ControlBackend`).
 """
@@ -23,8 +25,8 @@ from gmesh.daemon.control_client import UNIX_ADDRESS, ControlClient
 from gmesh.daemon.logging_setup import DaemonLog, log
 from gmesh.daemon.supervisor import Supervisor
 from gmesh.errors import GmeshError
+from gmesh.net.peer import PeerConnection
 from gmesh.proto.control import ConnectionLine
-from gmesh.values import Address
 
 MAX_CLIENTS = 128
 """Beyond this the oldest client that waits for nothing gives way to a new one."""
@@ -97,14 +99,15 @@ class ControlServer:
         os.close(self._directory)
         self._directory = -1
 
-    def adopt(self, connection: Any, address: Address, cookie: str, rest: bytes = b"") -> bool:
-        """Take over a TCP connection (a gevent socket) whose greeting was ``^cookie``; ``rest`` has followed it.
+    def adopt(self, peer: PeerConnection, cookie: str) -> bool:
+        """Take over a TCP connection whose greeting was ``^cookie`` (control 1).
 
         False, and nothing done, unless it comes from loopback with the right cookie.
         """
-        if not _is_loopback(address.host) or not self.is_cookie(cookie):
+        if not _is_loopback(peer.address.host) or not self.is_cookie(cookie):
             return False
-        self._serve(ControlClient(self, connection, address, rest, authenticated=True))
+        connection, rest = peer.give_up_socket()
+        self._serve(ControlClient(self, connection, peer.address, rest, authenticated=True))
         return True
 
     def is_cookie(self, cookie: str) -> bool:

@@ -328,6 +328,7 @@ class Daemon:
         )
         control = ControlServer(self.backend, self._supervisor, self._log, cookie)
         control.listen(str(self._files.socket))
+        self.hub.adopt = control.adopt
         self._undo.callback(control.close)
         self._pid_file.write(PidRecord(os.getpid(), cookie, host, first.port))
         return control

@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterable
 import gevent
 import gevent.event
 
-from gmesh.daemon.logging_setup import log
+from gmesh.daemon.logging_setup import log, wants
 from gmesh.daemon.scripts import ScriptQueue
 from gmesh.daemon.snapshot import build_snapshot
 from gmesh.daemon.standby import Standby
@@ -88,6 +88,8 @@ class Hub:
         self._clock = clock
         self._lookup = lookup
         self._lost = lost
+        self.adopt: Callable[[PeerConnection, str], bool] = lambda peer, cookie: False
+        """Takes over a connection that wants to be a control connection with this cookie; False if it may not."""
         self._routes_dirty = gevent.event.Event()
         self.on_routes: list[Callable[[], object]] = [self._routes_dirty.set]
         """Called whenever reachability, paths or subnets have changed, after the scripts of that change."""
@@ -179,7 +181,8 @@ class Hub:
         now = self._clock()
         match event:
             case RequestReceived(request, line):
-                log(4, logging.DEBUG, f"Got {type(request).__name__} from {peer}: {_without_key(request, line)}")
+                if wants(4):
+                    log(4, logging.DEBUG, f"Got {type(request).__name__} from {peer}: {_without_key(request, line)}")
                 self.perform(self.mesh.request_received(peer.id, request, line, now))
             case FrameReceived(frame):
                 self.plane.frame_from_peer(peer.name, frame)
@@ -193,10 +196,13 @@ class Hub:
             case LineRejected(_line, reason):
                 # Reasons never hold key text, which lines may.
                 log(1, logging.WARNING, f"Ignoring a line from {peer}: {reason}", f"rejected {peer.name}")
-            case ControlRequested():
-                raise PeerError("control connections are served on the unix socket only")
+            case ControlRequested(cookie):
+                if not self.adopt(peer, cookie):
+                    raise PeerError("this control connection is not allowed")
             case PongReceived():
                 pass
+            case _:
+                raise PeerError(f"{type(event).__name__}: this daemon cannot do that yet")
 
     def closed(self, peer: PeerConnection, reason: str) -> None:
         self.peers.pop(peer.id, None)

@@ -356,6 +356,12 @@ class DaemonLog(logging.Handler):
         super().close()
 
 
+def wants(debug: int) -> bool:
+    """Whether anybody would see a line of this debug level: to ask before building an expensive text."""
+    handlers = _logger.handlers
+    return not handlers or not isinstance(handlers[0], DaemonLog) or handlers[0].wants(debug)
+
+
 def log(debug: int, level: int, text: str, key: str = "", *, exception: BaseException | None = None) -> None:
     """Log ``text`` at a debug level (daemon-cli 5) and one of the standard library's levels or `NOTICE`.
 

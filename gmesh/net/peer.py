@@ -187,6 +187,15 @@ class PeerConnection:
         with contextlib.suppress(OSError):
             self.sock.shutdown(std_socket.SHUT_RDWR)
 
+    def give_up_socket(self) -> tuple[Any, bytes]:
+        """The socket for who takes it over at `ControlRequested`, and what came on it since.
+
+        `run` ends, as by `close`.
+        """
+        sock = gevent.socket.socket(fileno=self.sock.detach())
+        self.close("it has become a control connection")
+        return sock, self.meta.take_remaining()
+
     def run(self) -> str:
         """Serve the connection until it ends; returns why it ended. The socket is closed on return."""
         try:

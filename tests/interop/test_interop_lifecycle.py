@@ -45,6 +45,25 @@ def test_the_tool_stops_it(node: Node) -> None:
     assert node.gmesh("pid", check=False).returncode != 0
 
 
+def test_it_may_be_controlled_by_tcp_with_the_cookie(node: Node) -> None:
+    node.start()
+    pid, cookie, host, _, port = node.pid_file.read_text().split()
+    with (
+        socket.create_connection((host, int(port)), 10) as right,
+        socket.create_connection((host, int(port)), 10) as no,
+    ):
+        no.sendall(f"0 ^{cookie[::-1]} 0\n18 9 -1\n".encode())
+        right.sendall(f"0 ^{cookie} 0\n18 9 -1\n".encode())
+        with right.makefile() as lines:
+            assert [lines.readline() for _ in range(3)] == ["0 a 17.0\n", f"4 0 {pid}\n", "18 9 2\n"]
+        right.sendall(b"18 0\n")
+        # Nothing was said to the other one, not even at the end.
+        assert no.recv(1) == b""
+    assert node.process is not None
+    assert node.process.wait(10) == 0
+    assert cookie not in node.log
+
+
 def test_what_it_says_about_itself(node: Node) -> None:
     node.start()
     assert [line.split()[0] for line in node.dump("nodes")] == ["a"]

@@ -7,6 +7,7 @@ import re
 import stat
 import time
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 import gevent
@@ -74,6 +75,18 @@ class Setup:
 
     def client(self) -> Client:
         return Client(self.path).greet()
+
+
+@dataclass
+class TcpPeer:
+    """What is used of a connection that came by TCP."""
+
+    address: Address
+    socket: socket.socket
+    rest: bytes
+
+    def give_up_socket(self) -> tuple[socket.socket, bytes]:
+        return self.socket, self.rest
 
 
 @pytest.fixture
@@ -300,10 +313,10 @@ def test_a_waiting_stop_is_not_pushed_out_by_others(setup: Setup) -> None:
 
 def test_adopting_a_tcp_connection(setup: Setup) -> None:
     ours, theirs = socket.socketpair()
-    address = Address("127.0.0.1", "4711")
-    assert not setup.server.adopt(ours, address, "wrong")
-    assert not setup.server.adopt(ours, Address("192.0.2.1", "4711"), COOKIE)
-    assert setup.server.adopt(ours, address, COOKIE, b"18 6\n")
+    local = TcpPeer(Address("127.0.0.1", "4711"), ours, b"18 6\n")
+    assert not setup.server.adopt(local, "wrong")  # type: ignore[arg-type]
+    assert not setup.server.adopt(TcpPeer(Address("192.0.2.1", "4711"), ours, b""), COOKIE)  # type: ignore[arg-type]
+    assert setup.server.adopt(local, COOKIE)  # type: ignore[arg-type]
     file = theirs.makefile("rb")
     assert file.readline() == b"0 foo 17.0\n"
     assert file.readline().startswith(b"4 0 ")

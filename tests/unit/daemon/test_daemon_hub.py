@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import time
 
@@ -10,6 +11,7 @@ import pytest
 from hub_lab import Lab
 
 from gmesh.daemon import hub as module
+from gmesh.daemon.logging_setup import DaemonLog
 from gmesh.dataplane.contract import FrameForPeer
 from gmesh.errors import PeerError
 from gmesh.mesh.actions import (
@@ -28,6 +30,7 @@ from gmesh.proto.meta_events import (
     ControlRequested,
     FrameReceived,
     Identified,
+    InvitationRequested,
     LineRejected,
     Verified,
 )
@@ -159,8 +162,39 @@ def test_requests_before_the_handshake_are_the_peers_fault(lab: Lab) -> None:
     peer = lab.open(1)
     with pytest.raises(PeerError):
         lab.request(peer, "10 5 b 10.0.0.2")
-    with pytest.raises(PeerError):
+
+
+def test_who_may_not_control_gets_a_peers_error(lab: Lab) -> None:
+    peer = lab.open(1)
+    with pytest.raises(PeerError) as caught:
         lab.hub.event(peer, ControlRequested("secret"))
+    assert "secret" not in str(caught.value)
+    lab.hub.adopt = lambda adopted, cookie: adopted is peer and cookie == "secret"
+    lab.hub.event(peer, ControlRequested("secret"))
+    with pytest.raises(PeerError):
+        lab.hub.event(peer, ControlRequested("other"))
+
+
+def test_what_the_daemon_does_not_act_on_is_never_passed_over_in_silence(lab: Lab) -> None:
+    with pytest.raises(PeerError, match="InvitationRequested"):
+        lab.hub.event(lab.open(1), InvitationRequested("key"))
+
+
+def test_the_text_of_a_request_is_made_only_if_somebody_reads_it(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
+    peer = lab.active(1, "b")
+    made: list[str] = []
+
+    def without_key(request: object, line: str) -> str:
+        made.append(line)
+        return line
+
+    monkeypatch.setattr(module, "_without_key", without_key)
+    with contextlib.closing(DaemonLog("tinc", 3)) as daemon_log:
+        lab.request(peer, "10 5 b 10.0.0.2")
+        assert made == []
+        daemon_log.debug = 4
+        lab.request(peer, "10 6 b 10.0.0.3")
+        assert made == ["10 6 b 10.0.0.3"]
 
 
 def test_requirement_17_connections_from_an_address_that_is_gone_are_closed(
