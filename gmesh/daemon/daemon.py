@@ -56,7 +56,7 @@ from gmesh.device.choose import follow_mode, open_device
 from gmesh.device.tap import TapDevice
 from gmesh.errors import GmeshError
 from gmesh.mesh.outbox import Outbox
-from gmesh.net.addresses import watch_addresses
+from gmesh.net.addresses import open_notifications, watch_addresses
 from gmesh.net.listener import Listener
 from gmesh.net.peer import PeerConnection
 from gmesh.net.strangers import Strangers
@@ -437,9 +437,11 @@ class Daemon:
 
     def _watch_addresses(self) -> None:
         try:
-            watch_addresses(self._addresses_changed, self._is_own_interface)
+            notifications = open_notifications()
         except OSError as error:
             log(1, logging.INFO, f"Changes of addresses are not watched: {error.strerror}")
+            return
+        watch_addresses(notifications, self._addresses_changed, self._is_own_interface)
 
     def _addresses_changed(self) -> None:
         log(1, logging.INFO, "Addresses of this machine have changed", "addresses")

@@ -33,13 +33,25 @@ _RTM_NEWLINK, _RTM_DELLINK, _RTM_NEWADDR, _RTM_DELADDR = 16, 17, 20, 21
 _OF_INTERFACES = {_RTM_NEWLINK, _RTM_DELLINK, _RTM_NEWADDR, _RTM_DELADDR}
 
 
-def watch_addresses(changed: Callable[[], None], ignored: Callable[[int], bool] = lambda index: False) -> None:
-    """Call ``changed`` after each burst of address or link changes, for ever. Raises OSError without netlink.
-
-    Changes of interfaces whose index is ``ignored`` do not count.
-    """
-    with gevent.socket.socket(std_socket.AF_NETLINK, std_socket.SOCK_RAW, std_socket.NETLINK_ROUTE) as sock:
+def open_notifications() -> gevent.socket.socket:
+    """A socket on which the kernel tells of changes, for `watch_addresses`. Raises OSError without netlink."""
+    sock = gevent.socket.socket(std_socket.AF_NETLINK, std_socket.SOCK_RAW, std_socket.NETLINK_ROUTE)
+    try:
         sock.bind((0, RTMGRP_LINK | RTMGRP_IPV4_IFADDR | RTMGRP_IPV6_IFADDR))
+    except BaseException:
+        sock.close()
+        raise
+    return sock
+
+
+def watch_addresses(
+    sock: gevent.socket.socket, changed: Callable[[], None], ignored: Callable[[int], bool] = lambda index: False
+) -> None:
+    """Call ``changed`` after each burst of address or link changes, for ever; closes ``sock`` at an error.
+
+    Changes of interfaces whose index is ``ignored`` do not count. Raises OSError, and what ``changed`` raises.
+    """
+    with sock:
         while True:
             sock.settimeout(None)
             if not _concerns(_receive(sock), ignored):

@@ -11,7 +11,7 @@ import gevent.socket
 import pytest
 
 from gmesh.net import addresses
-from gmesh.net.addresses import interfaces_of, is_own_address, watch_addresses
+from gmesh.net.addresses import interfaces_of, is_own_address, open_notifications, watch_addresses
 
 
 def notification(kind: int, index: int, rest: bytes = b"") -> bytes:
@@ -53,9 +53,6 @@ class FakeSocket:
     def __exit__(self, *error: object) -> None:
         pass
 
-    def bind(self, where: object) -> None:
-        pass
-
     def settimeout(self, timeout: float | None) -> None:
         self.timeout = timeout
 
@@ -76,7 +73,6 @@ class FakeSocket:
 def test_a_burst_is_one_change_and_our_own_interface_is_none(monkeypatch: pytest.MonkeyPatch) -> None:
     fake = FakeSocket()
     monkeypatch.setattr(addresses, "SETTLE_SECONDS", 0.02)
-    monkeypatch.setattr(gevent.socket, "socket", lambda *args: fake)
     changes: list[int] = []
     happened = gevent.event.Event()
 
@@ -84,7 +80,7 @@ def test_a_burst_is_one_change_and_our_own_interface_is_none(monkeypatch: pytest
         changes.append(len(fake.pieces))
         happened.set()
 
-    watcher = gevent.spawn(watch_addresses, changed, lambda index: index == 5)
+    watcher = gevent.spawn(watch_addresses, fake, changed, lambda index: index == 5)
     fake.put(notification(NEW_ADDRESS, 5))
     fake.put(notification(NEW_ADDRESS, 2), notification(NEW_ADDRESS, 5), notification(NEW_LINK, 2))
     assert happened.wait(5)
@@ -100,9 +96,8 @@ def test_a_burst_is_one_change_and_our_own_interface_is_none(monkeypatch: pytest
 def test_a_burst_without_end_is_a_change_too(monkeypatch: pytest.MonkeyPatch) -> None:
     fake = FakeSocket()
     monkeypatch.setattr(addresses, "LONGEST_BURST", 0.05)
-    monkeypatch.setattr(gevent.socket, "socket", lambda *args: fake)
     happened = gevent.event.Event()
-    watcher = gevent.spawn(watch_addresses, happened.set)
+    watcher = gevent.spawn(watch_addresses, fake, happened.set)
 
     def babble() -> None:
         while True:
@@ -112,3 +107,18 @@ def test_a_burst_without_end_is_a_change_too(monkeypatch: pytest.MonkeyPatch) ->
     babbler = gevent.spawn(babble)
     assert happened.wait(5)
     gevent.killall([watcher, babbler])
+
+
+def test_a_fault_while_watching_is_not_taken_for_the_end_of_it() -> None:
+    def changed() -> None:
+        raise OSError(errno.EMFILE, "Too many open files")
+
+    fake = FakeSocket()
+    fake.put(notification(NEW_LINK, 2))
+    with pytest.raises(OSError, match="Too many open files"):
+        watch_addresses(fake, changed)
+
+
+def test_the_kernel_can_be_asked_to_tell() -> None:
+    with open_notifications() as sock:
+        assert sock.getsockname()[1] == 1 | 0x10 | 0x100
