@@ -79,6 +79,8 @@ class Server(OptionView):
         self.ed25519_private_file: Path = directory.base / (given_key or "ed25519_key.priv")
         super().__init__(entries, legacy_defaults=not self.ed25519_private_file.exists())
         self.notices[:0] = notices
+        # What the file says may be $HOST.
+        self.set_value("Name", name)
         self.rsa_private_file: Path = directory.base / (self.get_str("PrivateKeyFile") or "rsa_key.priv")
         self.host_blocks = host_blocks
         self.subnets = list(dict.fromkeys(Subnet.parse(text) for text in self.get_list("Subnet")))

@@ -84,6 +84,21 @@ class OptionView:
         """Replace a value after all files are read, where one option depends on another."""
         self._values[declared(name).name] = value
 
+    def keep_restart_only(self, started: OptionView) -> list[str]:
+        """Give options that only a restart changes the values that they have in ``started``.
+
+        Returns the names of those that would have another value.
+        """
+        changed = []
+        for name in [option.name for option in all_options().values() if not option.reloadable]:
+            asked = [entry.value for entry in self.entries(name)]
+            # A value may also differ because of another option, and the same one be written in another way.
+            if self._values[name] != started._values[name] and asked != [e.value for e in started.entries(name)]:
+                changed.append(name)
+            self._values[name] = started._values[name]
+            self._good[name] = list(started.entries(name))
+        return changed
+
     def given_bool(self, name: str) -> bool | None:
         """A yes/no value, or None where the option is not given."""
         return self.get_bool(name) if self.is_set(name) else None

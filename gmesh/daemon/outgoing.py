@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import replace
 from typing import Any
 
 import gevent
@@ -49,7 +48,6 @@ class Outgoing:
         self._resolver = Resolver()
         self._hub = hub
         self._pairs = pairs
-        self._udp_options = socket_options(server).udp
         self._connect_timeout = float(server.get_int("PingTimeout"))
         self._connection = connection
         self._supervisor = supervisor
@@ -89,9 +87,9 @@ class Outgoing:
 
     def follow(self, server: Server) -> None:
         """Connections from now on are made as these options say: AddressFamily, BindToInterface, MinTimeout, MaxTimeout
-        and Proxy. PingTimeout and FWMark stay as they were at the start."""
+        and Proxy. A server that a reload has read has the old PingTimeout and FWMark."""
         self._family = FAMILIES[server.get_str("AddressFamily")]
-        self._udp_options = replace(self._udp_options, interface=server.get_str("BindToInterface"))
+        self._udp_options = socket_options(server).udp
         self._waits = float(server.get_int("MinTimeout")), float(server.get_int("MaxTimeout"))
         for dialer, _greenlet in self._dialers.values():
             dialer.backoff.minimum, dialer.backoff.maximum = self._waits

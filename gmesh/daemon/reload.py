@@ -7,11 +7,10 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from gmesh.config.server import Server
-from gmesh.config.settings import all_options
-from gmesh.daemon.configuration import credentials, host_subnets, mesh_settings, route_settings
+from gmesh.daemon.configuration import credentials, mesh_settings, route_settings
 from gmesh.daemon.hub import Hub
 from gmesh.daemon.logging_setup import NOTICE, log
 from gmesh.daemon.outgoing import Outgoing
@@ -38,11 +37,9 @@ class Reloader:
                 raise ConfigError(
                     f"Name changed from {self.server.name} to {server.name}: restart to use it", key="Name"
                 )
+            need_restart = server.keep_restart_only(self.server)
             settings = mesh_settings(server, self.hub.settings.port)
-            routes = replace(
-                route_settings(server, tap=self.hub.route_settings.tap),
-                tunnel_server=self.hub.route_settings.tunnel_server,
-            )
+            routes = route_settings(server, tap=self.hub.route_settings.tap)
         except ConfigError as error:
             for line in str(error).splitlines():
                 log(0, logging.ERROR, line)
@@ -52,19 +49,10 @@ class Reloader:
             log(0, logging.ERROR, f"Mode {routes.mode} needs another device: restart gmeshd to use it")
             return False
         log_notices(server)
-        self._say_what_needs_a_restart(server)
+        for name in need_restart:
+            log(0, logging.WARNING, f"{name} has changed: restart gmeshd to use the new value")
         previous, self.server = self.server, server
         if settings != self.hub.settings:
-            # These change with a restart only, which `_say_what_needs_a_restart` has just said. Host files count.
-            old = self.hub.settings
-            settings = replace(
-                settings,
-                algorithms=old.algorithms,
-                ping_interval=old.ping_interval,
-                ping_timeout=old.ping_timeout,
-                tunnel_server=old.tunnel_server,
-                host_subnets=None if old.host_subnets is None else host_subnets(server),
-            )
             self.hub.settings = settings
             self.hub.perform(self.hub.mesh.set_settings(settings, self.clock()))
         self.hub.route_settings = routes
@@ -94,15 +82,6 @@ class Reloader:
         except PeerError:
             return False
         return peer.meta.credentials == now
-
-    def _say_what_needs_a_restart(self, server: Server) -> None:
-        for option in all_options().values():
-            if option.reloadable or option.name in {"Name", "Subnet", "Address"}:
-                continue
-            old = [entry.value for entry in self.server.entries(option.name)]
-            new = [entry.value for entry in server.entries(option.name)]
-            if old != new:
-                log(0, logging.WARNING, f"{option.name} has changed: restart gmeshd to use the new value")
 
 
 def log_notices(server: Server) -> None:

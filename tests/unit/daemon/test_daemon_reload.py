@@ -14,8 +14,9 @@ from hub_lab import Lab
 
 from gmesh.config.directory import Directory
 from gmesh.config.server import Server
+from gmesh.config.settings import Option, all_options
 from gmesh.crypto.rsa import RsaPrivateKey
-from gmesh.daemon.configuration import credentials, mesh_settings
+from gmesh.daemon.configuration import credentials, dial_candidates, mesh_settings, route_settings, socket_options
 from gmesh.daemon.reload import Reloader
 from gmesh.mesh.actions import SubnetDown, SubnetUp
 from gmesh.values import Subnet
@@ -208,3 +209,131 @@ def test_what_needs_a_restart_is_said_and_does_not_happen(desk: Desk, log_lines:
     assert (now.ping_interval, now.algorithms, now.key_expire) == (old.ping_interval, old.algorithms, 77)
     for name in ("PingInterval", "Cipher"):
         assert f"{name} has changed: restart gmeshd to use the new value" in log_lines
+
+
+OTHER_VALUES = {
+    "Address": "10.1.0.9",
+    "AddressFamily": "ipv6",
+    "BindToAddress": "127.0.0.1 7001",
+    "BindToInterface": "eth7",
+    "Broadcast": "direct",
+    "BroadcastSubnet": "10.255.0.0/16",
+    "Cipher": "none",
+    "ClampMSS": "no",
+    "Compression": "1",
+    "ConnectTo": "c",
+    "DecrementTTL": "yes",
+    "Device": "/dev/other",
+    "DeviceStandby": "yes",
+    "DeviceType": "dummy",
+    "Digest": "sha1",
+    "DirectOnly": "yes",
+    "DisableBuggyPeers": "yes",
+    "FWMark": "7",
+    "Forwarding": "kernel",
+    "GraphDumpFile": "graph.dot",
+    "IffOneQueue": "yes",
+    "IndirectData": "yes",
+    "Interface": "other",
+    "KeyExpire": "77",
+    "ListenAddress": "127.0.0.1 7002",
+    "LocalDiscovery": "yes",
+    "LogLevel": "3",
+    "MACExpire": "77",
+    "MACLength": "8",
+    "MaxOutputBufferSize": "77777",
+    "MaxTimeout": "77",
+    "MinTimeout": "7",
+    "Mode": "hub",
+    "PMTU": "1400",
+    "PMTUDiscovery": "no",
+    "PingInterval": "77",
+    "PingTimeout": "7",
+    "Port": "7003",
+    "PriorityInheritance": "yes",
+    "ProcessPriority": "High",
+    "Proxy": "socks5 10.1.0.3 1080",
+    "ReplayWindow": "7",
+    "ScriptsExtension": ".sh",
+    "ScriptsInterpreter": "/bin/sh",
+    "StrictSubnets": "yes",
+    "Subnet": "10.0.0.7",
+    "TCPOnly": "yes",
+    "TunnelServer": "yes",
+    "UDPRcvBuf": "77777",
+    "UDPSndBuf": "77777",
+    "Weight": "7",
+}
+ELSEWHERE = {
+    "Name": "a reload refuses another one",
+    "Sandbox": "can only be off",
+    **dict.fromkeys(("PublicKey", "PublicKeyFile", "Ed25519PublicKey", "Ed25519PublicKeyFile"), "of peers, read anew"),
+    **dict.fromkeys(("PrivateKey", "PrivateKeyFile", "Ed25519PrivateKeyFile"), "the daemon keeps the key itself"),
+}
+
+
+def value_of(server: Server, option: Option) -> object:
+    if option.repeatable:
+        return server.get_list(option.name)
+    getters = {"bool": server.get_bool, "int": server.get_int}
+    return getters.get(option.type, server.get_str)(option.name)
+
+
+def in_force(server: Server, settings: object, routes: object) -> tuple[object, ...]:
+    """All that the daemon makes of options while it runs."""
+    return (
+        settings,
+        routes,
+        socket_options(server),
+        credentials(server, "b"),
+        dial_candidates(server.directory, "b"),
+        server.connect_to,
+        values_of(server, reloadable=True),
+    )
+
+
+def values_of(server: Server, *, reloadable: bool) -> dict[str, object]:
+    options = [option for option in all_options().values() if option.effective and option.reloadable is reloadable]
+    return {option.name: value_of(server, option) for option in options}
+
+
+def test_every_option_is_tried() -> None:
+    assert {option.name for option in all_options().values() if option.effective} == {*OTHER_VALUES, *ELSEWHERE}
+
+
+@pytest.mark.parametrize("name", OTHER_VALUES)
+def test_requirement_8_a_reload_does_what_the_registry_says(desk: Desk, log_lines: list[str], name: str) -> None:
+    """An option that it flags as reloadable gets the value that a start would give it; others stay, with a warning."""
+
+    def now() -> tuple[object, ...]:
+        return in_force(desk.reloader.server, desk.lab.hub.settings, desk.lab.hub.route_settings)
+
+    assert desk.reloader.reload()
+    before, at_start = now(), values_of(desk.reloader.server, reloadable=False)
+    line = f"{name} = {OTHER_VALUES[name]}\n"
+    if name == "Address":
+        desk.write("hosts/b", f"{line}{pem('b')}")
+    elif name == "MACExpire":
+        desk.write("tinc.conf", f"Name = a\nConnectTo = b\nMode = switch\n{line}")
+    else:
+        desk.write("tinc.conf", f"Name = a\nConnectTo = b\n{line}")
+    for _ in range(2):
+        log_lines.clear()
+        assert desk.reloader.reload()
+        assert values_of(desk.reloader.server, reloadable=False) == at_start
+        warned = f"{name} has changed: restart gmeshd to use the new value" in log_lines
+        if all_options()[name.lower()].reloadable:
+            started = Directory(desk.base).server()
+            assert now() == in_force(started, mesh_settings(started, "655"), route_settings(started, tap=False))
+            assert now() != before
+            assert not warned
+        else:
+            assert now() == before
+            assert warned
+    assert not [text for text in log_lines if "restart" in text and not text.startswith(f"{name} ")]
+
+
+def test_what_is_as_it_was_at_the_start_needs_no_restart(desk: Desk, log_lines: list[str]) -> None:
+    desk.write("tinc.conf", "Name = a\nConnectTo = b\nPingTimeout = 5\nMode = hub\n")
+    assert desk.reloader.reload()
+    assert not any("restart" in text for text in log_lines)
