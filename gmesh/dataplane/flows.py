@@ -49,6 +49,7 @@ class Flow:
         "path",
         "receive_keys",
         "refused",
+        "refused_at",
         "reported",
         "sealer",
         "socket",
@@ -77,7 +78,8 @@ class Flow:
         self.min_mtu = 0
         self.mtu = MTU
         self.refused = MTU + 1
-        """The smallest frame that the kernel refused as too big since the path was set."""
+        """The smallest frame known to be too big since the path was set, from the kernel or by ICMP."""
+        self.refused_at = float("-inf")
         self.reported: Endpoint | None = None
         """The last endpoint that was told to the mesh as a new one."""
         self.asked_at = float("-inf")
@@ -86,6 +88,15 @@ class Flow:
         """Whether it was told that the newest receive key is worn."""
         self.sources.clear()
         self.counters.last_authentic = 0.0
+
+    def refuse(self, size: int, now: float) -> bool:
+        """A frame of ``size`` bytes is too big: those behind it need not try. Returns whether that is news."""
+        self.min_mtu = min(self.min_mtu, size - 1)
+        if size >= self.refused:
+            return False
+        self.refused = size
+        self.refused_at = now
+        return True
 
     @property
     def is_idle(self) -> bool:

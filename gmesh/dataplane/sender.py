@@ -12,15 +12,19 @@ from typing import Any
 from gmesh.dataplane.contract import FrameForPeer
 from gmesh.dataplane.endpoints import Endpoint, endpoint_of
 from gmesh.dataplane.flows import Flow, FlowTable
+from gmesh.dataplane.path_errors import PathErrors
 from gmesh.dataplane.sockets import UdpSockets
 from gmesh.errors import GmeshError
 from gmesh.mesh.actions import SendProbe
 from gmesh.mesh.events import DataEvent, KeyNeeded, TooBig
 from gmesh.route.snapshot import RouteNode, RouteSnapshot
-from gmesh.values import OPTION_PMTU, OPTION_TCPONLY
+from gmesh.values import MTU, OPTION_PMTU, OPTION_TCPONLY
 
 KEY_INTERVAL = 1.0
 """Seconds between two `KeyNeeded` for one node."""
+
+REFUSED_SECONDS = 15.0
+"""How long frames that were too big are not tried again where nobody probes for it."""
 
 # An intermediate hop may be tried after the node itself, and that hop is always its own next hop.
 _MAX_DETOURS = 2
@@ -54,6 +58,7 @@ class Sender:
         events: list[DataEvent | FrameForPeer],
         tally: MutableMapping[str, int],
         clock: Callable[[], float],
+        errors: PathErrors,
     ) -> None:
         self._name = name
         self._flows = flows
@@ -61,6 +66,7 @@ class Sender:
         self._events = events
         self._tally = tally
         self._clock = clock
+        self._errors = errors
         self._nodes: Mapping[str, RouteNode] = {}
         self._options = 0
         self._inherit = False
@@ -107,7 +113,7 @@ class Sender:
                 self._ask_for_key(flow)
                 self._by_tcp(via.next_hop, frame)
                 return
-            if not flow.udp or (via.options & OPTION_PMTU and len(frame) > flow.min_mtu):
+            if not flow.udp or not self._fits(flow, via, len(frame)):
                 if via.next_hop == via.name:
                     self._by_tcp(via.name, frame)
                     return
@@ -162,12 +168,9 @@ class Sender:
         if error == 0:
             flow.counters.udp_out += 1
         elif error == errno.EMSGSIZE:
-            # Known to be lost, so it can still go the other way; and those behind it need not try.
-            size = len(frame)
-            flow.min_mtu = min(flow.min_mtu, size - 1)
-            if size < flow.refused:
-                flow.refused = size
-                self._events.append(TooBig(flow.name, size))
+            # Known to be lost, so it can still go the other way.
+            if flow.refuse(len(frame), self._clock()):
+                self._events.append(TooBig(flow.name, len(frame)))
             self._by_tcp(via.next_hop, frame)
         elif error == errno.EKEYEXPIRED:
             self._by_tcp(via.next_hop, frame)
@@ -183,21 +186,47 @@ class Sender:
             flow.sealer = None
             self._ask_for_key(flow)
             return errno.EKEYEXPIRED
+        target = self._sockets.target(sock, endpoint) if self._sockets.maps else endpoint
         try:
-            sock.sendto(datagram, self._sockets.target(sock, endpoint) if self._sockets.maps else endpoint)
+            sock.sendto(datagram, target)
         except OSError as error:
-            number = error.errno or errno.EIO
-            if number in _DROPPED_ERRORS:
-                self._tally["drop UDP queue full"] += 1
-            elif number == errno.EMSGSIZE:
-                self._tally["UDP too big"] += 1
-            else:
-                # No route, a firewall, an address that cannot be: lost as on the way; the mesh's probes will notice.
-                self._tally[f"drop UDP {errno.errorcode.get(number, 'error')}"] += 1
-            return number
+            number = self._send_again(sock, datagram, target, error.errno or errno.EIO)
+            if number:
+                self._count(number)
+                return number
         self.packets += 1
         self.bytes += len(datagram)
         return 0
+
+    def _count(self, number: int) -> None:
+        if number in _DROPPED_ERRORS:
+            self._tally["drop UDP queue full"] += 1
+        elif number == errno.EMSGSIZE:
+            self._tally["UDP too big"] += 1
+        else:
+            # No route, a firewall, an address that cannot be: lost as on the way; the mesh's probes will notice.
+            self._tally[f"drop UDP {errno.errorcode.get(number, 'error')}"] += 1
+
+    def _send_again(self, sock: Any, datagram: bytes, target: Endpoint, number: int) -> int:
+        """After the error ``number``, which may be what ICMP said of an earlier datagram, to whomever that was."""
+        if number in _DROPPED_ERRORS:
+            return number
+        try:
+            sock.sendto(datagram, target)
+        except OSError as error:
+            return error.errno or errno.EIO
+        finally:
+            if number == errno.EMSGSIZE:
+                self._errors.read(sock)
+        return 0
+
+    def _fits(self, flow: Flow, via: RouteNode, length: int) -> bool:
+        """Whether a frame may go by UDP. For a node that does no PMTU discovery only refusals count, for a while."""
+        if via.options & OPTION_PMTU:
+            return length <= flow.min_mtu
+        if length >= flow.refused and self._clock() - flow.refused_at >= REFUSED_SECONDS:
+            flow.refused = MTU + 1
+        return length < flow.refused
 
     def _by_tcp(self, neighbour: str, frame: bytes) -> None:
         self._tally["TCP packets out"] += 1

@@ -24,6 +24,7 @@ from gmesh.dataplane.flows import FlowTable, ReceiveKey
 from gmesh.dataplane.lanes import Lanes
 from gmesh.dataplane.local_address import local_address
 from gmesh.dataplane.macs import MacAges
+from gmesh.dataplane.path_errors import PathErrors
 from gmesh.dataplane.receiver import Receiver
 from gmesh.dataplane.sender import Sender
 from gmesh.dataplane.sockets import UdpSockets
@@ -87,8 +88,15 @@ class SlowDataPlane:
         self._flows = FlowTable()
         self._snapshot = RouteSnapshot(name=name, options=0)
         self._router = Router(self._snapshot, None, local_address)
+        self._errors = PathErrors(self._flows, self._events, self._tally, clock)
         self._sender = Sender(
-            name=name, flows=self._flows, sockets=self._sockets, events=self._events, tally=self._tally, clock=clock
+            name=name,
+            flows=self._flows,
+            sockets=self._sockets,
+            events=self._events,
+            tally=self._tally,
+            clock=clock,
+            errors=self._errors,
         )
         self._receiver = Receiver(self._flows, self._events, self._tally, self._deliver)
         self._lanes = Lanes(self._snapshot, self._router, self._flows)
@@ -290,17 +298,24 @@ class SlowDataPlane:
         recvfrom, receive, clock = sock.recvfrom, self._receiver.receive, self._clock
         now = clock()
         end = now + BATCH_SECONDS
+        errors = False
         for count in range(1, BATCH_PACKETS + 1):
             try:
                 datagram, source = recvfrom(MAX_DATAGRAM)
             except BlockingIOError:
-                return
+                # Woken for nothing: there are errors that no call reports, such as those of our own system.
+                errors = errors or count == 1
+                break
             except OSError:
                 # An ICMP error for something sent earlier, or the interface went down; reading goes on.
                 self._tally["UDP receive errors"] += 1
-                return
+                errors = True
+                continue
             receive(datagram, source, sock, now)
             if count % _CLOCK_EVERY == 0:
                 now = clock()
                 if now >= end:
-                    return
+                    break
+        if errors:
+            # Last, because each one read makes the socket report the next one in place of a datagram.
+            self._errors.read(sock)

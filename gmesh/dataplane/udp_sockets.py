@@ -1,11 +1,12 @@
 """Opening the UDP sockets that the data plane reads and writes.
 
-Path MTU. The sockets forbid fragmentation with IP_PMTUDISC_DO, as tinc's do, and not with IP_PMTUDISC_PROBE. Under DO
-the kernel remembers what ICMP says about a path and refuses larger datagrams with EMSGSIZE, so that a path that shrinks
-is noticed with the first packet after the ICMP message, and that packet is not lost, for it can go by TCP. Under PROBE
-such packets vanish until the mesh's probes find out. The price is small: the kernel believes ICMP only if it quotes a
-datagram of one of our sockets, never goes below net.ipv4.route.min_pmtu (552), and forgets after ten minutes; all that
-a forger gains is that larger frames go by TCP for so long.
+Path MTU. The sockets forbid fragmentation with IP_PMTUDISC_PROBE. Under IP_PMTUDISC_DO, which tinc uses, the kernel
+remembers for ten minutes what ICMP said about a path and refuses larger datagrams, probes included, so that nobody
+notices when the path has grown. A socket of its own for probes would not help, as what they prove could not be used.
+Under PROBE nothing is refused but what the interface cannot carry, and packets too big for a path would vanish until
+the mesh's probes find out; so what ICMP says is read from the sockets' error queues (IP_RECVERR, `path_errors.py`).
+The price: a message that waits is reported by the next call on the socket, which then has done nothing, whatever it
+was about; the call has to be repeated.
 
 Not here: TCP sockets, and which addresses to listen on.
 """
@@ -25,10 +26,12 @@ from gmesh.errors import ConfigError
 from gmesh.values import Address
 
 # Numbers of Linux that Python's socket module does not name.
+IP_RECVERR = 11
+IPV6_RECVERR = 25
 _IP_MTU_DISCOVER = 10
 _IP_FREEBIND = 15
 _IPV6_MTU_DISCOVER = 23
-_PMTUDISC_DO = 2
+_PMTUDISC_PROBE = 3
 _SO_SNDBUFFORCE = 32
 _SO_RCVBUFFORCE = 33
 _LARGEST_INT = 2**31 - 1
@@ -102,9 +105,11 @@ def prepare_udp(sock: Any, options: UdpOptions) -> None:
             with contextlib.suppress(OSError):
                 sock.setsockopt(std_socket.SOL_SOCKET, each, min(size, _LARGEST_INT))
     if sock.family == std_socket.AF_INET6:
-        sock.setsockopt(std_socket.IPPROTO_IPV6, _IPV6_MTU_DISCOVER, _PMTUDISC_DO)
-    else:
-        sock.setsockopt(std_socket.IPPROTO_IP, _IP_MTU_DISCOVER, _PMTUDISC_DO)
+        sock.setsockopt(std_socket.IPPROTO_IPV6, _IPV6_MTU_DISCOVER, _PMTUDISC_PROBE)
+        sock.setsockopt(std_socket.IPPROTO_IPV6, IPV6_RECVERR, 1)
+    # These count for an IPv6 socket that takes both families, too.
+    sock.setsockopt(std_socket.IPPROTO_IP, _IP_MTU_DISCOVER, _PMTUDISC_PROBE)
+    sock.setsockopt(std_socket.IPPROTO_IP, IP_RECVERR, 1)
     options.prepare(sock)
 
 

@@ -21,6 +21,8 @@ from gmesh.proto.packet import PacketKey
 from gmesh.route.snapshot import RouteNode, RouteSnapshot
 from gmesh.values import MTU, OPTION_PMTU, Address, Subnet
 
+MSG_ERRQUEUE = 0x2000
+
 
 def wait_until(condition: Callable[[], bool], seconds: float = 5.0) -> None:
     """Let the loop run until the condition holds."""
@@ -101,6 +103,10 @@ class FakeSocket:
         self.sent: list[tuple[bytes, Any]] = []
         self.options: list[tuple[int, int, int]] = []
         self.error: OSError | None = None
+        self.reported: list[OSError] = []
+        """Raised once each instead of sending."""
+        self.queue: list[tuple[list[tuple[int, int, bytes]], Any]] = []
+        """The error queue: ancillary data and target."""
 
     def fileno(self) -> int:
         return 99
@@ -112,10 +118,19 @@ class FakeSocket:
         self.options.append((level, option, value))
 
     def sendto(self, datagram: bytes, target: Any) -> int:
+        if self.reported:
+            raise self.reported.pop(0)
         if self.error is not None:
             raise self.error
         self.sent.append((datagram, target))
         return len(datagram)
+
+    def recvmsg(self, size: int, ancillary_size: int, flags: int) -> tuple[bytes, Any, int, Any]:
+        assert flags == MSG_ERRQUEUE
+        if not self.queue:
+            raise BlockingIOError
+        ancillary, target = self.queue.pop(0)
+        return b"", ancillary, flags, target
 
 
 def spawn(name: str, function: Callable[..., object], *args: object, policy: str) -> gevent.Greenlet:

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from gmesh.dataplane.endpoints import endpoint_of
 from gmesh.dataplane.flows import Flow, FlowTable
 from gmesh.dataplane.lanes import MAX_LANES, Lanes
+from gmesh.dataplane.path_errors import PathErrors
 from gmesh.dataplane.sender import Sender
 from gmesh.dataplane.sockets import UdpSockets
 from gmesh.mesh.actions import SetPath
@@ -38,7 +39,16 @@ class Bench:
             path = SetPath(name, address, udp, min_mtu, MTU)
             self.flows.set_path(flow, path, self.socket, endpoint_of(address))
         self.router = Router(picture)
-        self.sender = Sender(name="a", flows=self.flows, sockets=sockets, events=[], tally=Counter(), clock=lambda: 0.0)
+        errors = PathErrors(self.flows, [], Counter(), lambda: 0.0)
+        self.sender = Sender(
+            name="a",
+            flows=self.flows,
+            sockets=sockets,
+            events=[],
+            tally=Counter(),
+            clock=lambda: 0.0,
+            errors=errors,
+        )
         self.sender.set_routes(picture)
         self.lanes = Lanes(picture, self.router, self.flows)
 

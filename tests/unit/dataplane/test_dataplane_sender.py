@@ -13,6 +13,7 @@ from dataplane_lab import FakeSocket, make_key, neighbour, probe_frame
 from gmesh.dataplane.contract import FrameForPeer
 from gmesh.dataplane.endpoints import endpoint_of
 from gmesh.dataplane.flows import FlowTable
+from gmesh.dataplane.path_errors import PathErrors
 from gmesh.dataplane.sender import Sender, traffic_class
 from gmesh.dataplane.sockets import UdpSockets
 from gmesh.mesh.actions import SendProbe, SetPath
@@ -48,6 +49,7 @@ class Bench:
             events=self.events,
             tally=self.tally,
             clock=lambda: self.now,
+            errors=PathErrors(self.flows, self.events, self.tally, lambda: self.now),
         )
         self.sender.set_routes(RouteSnapshot("alpha", options, {node.name: node for node in nodes}))
 

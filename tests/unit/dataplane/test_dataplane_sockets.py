@@ -18,7 +18,7 @@ from gmesh.errors import ConfigError
 from gmesh.values import UNKNOWN_ADDRESS, Address
 
 LOOPBACK = std_socket.if_nametoindex("lo")
-IP_MTU_DISCOVER, IPV6_MTU_DISCOVER, PMTUDISC_DO = 10, 23, 2
+IP_MTU_DISCOVER, IPV6_MTU_DISCOVER, PMTUDISC_PROBE = 10, 23, 3
 
 
 @pytest.mark.parametrize(
@@ -74,8 +74,8 @@ def test_sockets_forbid_fragmentation_and_keep_families_apart(opened: list[geven
     opened.append(ipv4)
     ipv6 = open_udp(Address("::", str(ipv4.getsockname()[1])), UdpOptions())
     opened.append(ipv6)
-    assert ipv4.getsockopt(std_socket.IPPROTO_IP, IP_MTU_DISCOVER) == PMTUDISC_DO
-    assert ipv6.getsockopt(std_socket.IPPROTO_IPV6, IPV6_MTU_DISCOVER) == PMTUDISC_DO
+    assert ipv4.getsockopt(std_socket.IPPROTO_IP, IP_MTU_DISCOVER) == PMTUDISC_PROBE
+    assert ipv6.getsockopt(std_socket.IPPROTO_IPV6, IPV6_MTU_DISCOVER) == PMTUDISC_PROBE
     assert ipv6.getsockopt(std_socket.IPPROTO_IPV6, std_socket.IPV6_V6ONLY) == 1
     # Linux doubles what it is asked for.
     assert ipv4.getsockopt(std_socket.SOL_SOCKET, std_socket.SO_RCVBUF) == 100_000
