@@ -5,18 +5,17 @@ from __future__ import annotations
 import sys
 
 from gmesh import __version__
+from gmesh.proto.requests import PROTOCOL_VERSION
 
 FEATURES = ("legacy_protocol",)
 """Words as tinc 1.1 uses them (daemon-cli 1), only for what works; a checker knows no others."""
-
-PROTOCOL = "17.0"
 
 
 def version_text(program: str) -> str:
     """The text of ``--version``, with its last newline."""
     python = ".".join(map(str, sys.version_info[:3]))
     return (
-        f"{program} version {__version__} (Python {python}, protocol {PROTOCOL})\n"
+        f"{program} version {__version__} (Python {python}, protocol {PROTOCOL_VERSION})\n"
         f"Features: {' '.join(FEATURES)}\n\n"
         "gmesh is free software under the Apache License, version 2.0.\n"
     )

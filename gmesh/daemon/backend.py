@@ -24,9 +24,9 @@ from gmesh.proto.control import (
     SubnetLine,
     TrafficLine,
 )
+from gmesh.proto.requests import PROTOCOL_VERSION
 from gmesh.values import BROADCAST_SUBNETS, UNKNOWN_ADDRESS, Address
 
-META_VERSION = "17.0"
 MYSELF = "MYSELF"
 
 
@@ -43,7 +43,7 @@ class Backend:
         stop: Callable[[], None],
         reload: Callable[[], bool],
     ) -> None:
-        self.version = META_VERSION
+        self.version = PROTOCOL_VERSION
         self._hub = hub
         self._outgoing = outgoing
         self._log = daemon_log

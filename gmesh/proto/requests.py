@@ -27,6 +27,9 @@ MAX_KEY_BYTES = 128
 """No cipher has anywhere near as much key and IV; the largest known is 48 bytes."""
 
 PROTOCOL_MAJOR = 17
+PROTOCOL_VERSION = f"{PROTOCOL_MAJOR}.0"
+"""What we say of ourselves to people and tools: minor version 0 is tinc 1.0's protocol."""
+
 HIGHEST_COMPRESSION = 12
 
 _NUMBER = re.compile(r"[0-9]{1,9}\Z", re.ASCII)
