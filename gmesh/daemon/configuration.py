@@ -15,7 +15,7 @@ from gmesh.daemon.listening import SocketOptions
 from gmesh.dataplane.udp_sockets import UdpOptions
 from gmesh.errors import ConfigError, GmeshError, KeyFileError, PeerError
 from gmesh.mesh.settings import MeshSettings, PacketAlgorithms
-from gmesh.proto.meta import PeerCredentials
+from gmesh.proto.meta_base import PeerCredentials
 from gmesh.route.snapshot import RouteSettings
 from gmesh.values import (
     MTU,

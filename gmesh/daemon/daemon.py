@@ -61,7 +61,8 @@ from gmesh.net.listener import Listener
 from gmesh.net.peer import PeerConnection
 from gmesh.net.strangers import Strangers
 from gmesh.net.turnstile import Turnstile
-from gmesh.proto.meta import LegacyMeta, PeerCredentials
+from gmesh.proto.meta import LegacyMeta
+from gmesh.proto.meta_base import PeerCredentials
 from gmesh.values import Address
 
 LOG_TICK = 1.0

@@ -44,7 +44,7 @@ from gmesh.mesh.mesh import Mesh
 from gmesh.mesh.settings import MeshSettings
 from gmesh.net.addresses import is_own_address
 from gmesh.net.peer import PeerConnection
-from gmesh.proto.meta import PeerCredentials
+from gmesh.proto.meta_base import PeerCredentials
 from gmesh.proto.meta_events import (
     Active,
     ControlRequested,

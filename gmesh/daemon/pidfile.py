@@ -73,15 +73,6 @@ def is_alive(pid: int) -> bool:
     return True
 
 
-def is_locked(path: str) -> bool:
-    """Whether a living daemon holds the file's lock. Raises OSError when it cannot be opened."""
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        return not _try_lock(descriptor)
-    finally:
-        os.close(descriptor)
-
-
 def _try_lock(descriptor: int) -> bool:
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)

@@ -41,11 +41,6 @@ class Outbox:
         """Entries that wait, lines and frames."""
         return len(self._entries)
 
-    @property
-    def waiting_lines(self) -> int:
-        """Lines with a fact that wait, plus those without."""
-        return len(self._plain) + sum(len(places) for places in self._by_fact.values())
-
     def put_line(self, line: str, fact: Hashable = None) -> None:
         """Queue a request line (no newline). Text is never refused."""
         data = line.encode("ascii", "replace") + b"\n"

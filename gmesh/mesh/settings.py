@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from gmesh.crypto.nids import AES_256_CBC, SHA256
 from gmesh.values import MTU, OPTION_CLAMP_MSS, OPTION_PMTU, Subnet
 
 
@@ -12,8 +13,8 @@ from gmesh.values import MTU, OPTION_CLAMP_MSS, OPTION_PMTU, Subnet
 class PacketAlgorithms:
     """Cipher and digest (NIDs), MAC length (bytes) and compression level for the keys that we make (data-legacy 4)."""
 
-    cipher: int = 427
-    digest: int = 672
+    cipher: int = AES_256_CBC
+    digest: int = SHA256
     mac_length: int = 4
     compression: int = 0
 

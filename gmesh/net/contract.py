@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Protocol
 
-from gmesh.proto.meta import PeerCredentials
+from gmesh.proto.meta_base import PeerCredentials
 from gmesh.proto.meta_events import MetaEvent
 
 if TYPE_CHECKING:

@@ -17,7 +17,6 @@ from gmesh.errors import PeerError
 from gmesh.proto.framing import LineFraming
 from gmesh.proto.legacy_auth import Entropy, LegacyAuth
 from gmesh.proto.meta_base import (
-    MAX_UNSENT_PONGS,
     MAX_WAITING_INPUT,
     MetaConnection,
     MetaState,
@@ -37,8 +36,6 @@ from gmesh.proto.requests import (
     request_title,
 )
 from gmesh.values import ETHERNET_HEADER, MTU
-
-__all__ = ["MAX_UNSENT_PONGS", "MAX_WAITING_INPUT", "LegacyMeta", "PeerCredentials"]
 
 _HandshakeRequest = type[Id] | type[MetaKey] | type[Challenge] | type[ChallengeReply] | type[Ack]
 

@@ -22,7 +22,8 @@ from gmesh.mesh.events import AddressSeen, FlowCounters, KeyNeeded, ProbeReceive
 from gmesh.mesh.mesh import Mesh
 from gmesh.mesh.settings import MeshSettings
 from gmesh.proto import probe
-from gmesh.proto.meta import LegacyMeta, PeerCredentials
+from gmesh.proto.meta import LegacyMeta
+from gmesh.proto.meta_base import PeerCredentials
 from gmesh.proto.meta_events import Active, Verified
 from gmesh.proto.packet import PacketKey, PacketOpener, PacketSealer
 from gmesh.proto.requests import MAX_LINE, AnsKey, ReqKey, parse_request

@@ -22,7 +22,8 @@ from pathlib import Path
 
 from gmesh.crypto.rsa import RsaPrivateKey, RsaPublicKey
 from gmesh.errors import PeerError
-from gmesh.proto.meta import LegacyMeta, PeerCredentials
+from gmesh.proto.meta import LegacyMeta
+from gmesh.proto.meta_base import PeerCredentials
 from gmesh.proto.meta_events import PongReceived, RequestReceived, Verified
 from gmesh.proto.packet import PacketKey, PacketSealer
 from gmesh.proto.probe import make_request

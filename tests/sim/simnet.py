@@ -31,7 +31,8 @@ from gmesh.mesh.events import FlowCounters
 from gmesh.mesh.mesh import Mesh
 from gmesh.mesh.outbox import Outbox
 from gmesh.mesh.settings import MeshSettings
-from gmesh.proto.meta import LegacyMeta, PeerCredentials
+from gmesh.proto.meta import LegacyMeta
+from gmesh.proto.meta_base import PeerCredentials
 from gmesh.proto.meta_events import Active, Identified, LineRejected, MetaEvent, RequestReceived, Verified
 from gmesh.proto.requests import parse_request
 from gmesh.values import Address, Subnet

@@ -11,7 +11,8 @@ from typing import Any
 
 from gmesh.crypto.rsa import RsaPrivateKey
 from gmesh.errors import PeerError
-from gmesh.proto.meta import LegacyMeta, PeerCredentials
+from gmesh.proto.meta import LegacyMeta
+from gmesh.proto.meta_base import PeerCredentials
 from gmesh.proto.meta_events import MetaEvent, Verified
 
 DATA = Path(__file__).parent / "data"

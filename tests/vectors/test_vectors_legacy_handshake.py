@@ -8,7 +8,8 @@ from typing import Any
 import pytest
 
 from gmesh.crypto.stream import MetaStream
-from gmesh.proto.meta import LegacyMeta, PeerCredentials
+from gmesh.proto.meta import LegacyMeta
+from gmesh.proto.meta_base import PeerCredentials
 from gmesh.proto.meta_events import Active, FrameReceived, Identified, RequestReceived, Verified
 from tests.vectors.legacy import legacy_meta, load, pieces, private_key, scripted_entropy
 

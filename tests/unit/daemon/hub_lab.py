@@ -8,7 +8,7 @@ from typing import Any
 from gmesh.daemon.hub import Hub
 from gmesh.errors import PeerError
 from gmesh.mesh.settings import MeshSettings
-from gmesh.proto.meta import PeerCredentials
+from gmesh.proto.meta_base import PeerCredentials
 from gmesh.proto.meta_events import Active, Identified, RequestReceived, Verified
 from gmesh.proto.requests import parse_request
 from gmesh.route.snapshot import RouteSettings, RouteSnapshot

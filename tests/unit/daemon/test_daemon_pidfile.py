@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import subprocess
 import sys
@@ -13,7 +14,6 @@ from gmesh.daemon.pidfile import (
     AlreadyRunningError,
     PidFile,
     PidRecord,
-    is_locked,
     make_cookie,
     read_pidfile,
 )
@@ -40,6 +40,15 @@ def holder(tmp_path: Path):
     assert process.stdout.readline() == "held\n"
     yield process, path
     process.communicate("")
+
+
+def is_locked(path: str) -> bool:
+    with open(path) as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return True
+    return False
 
 
 def test_line_of_both_generations() -> None:

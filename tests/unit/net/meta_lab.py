@@ -16,7 +16,8 @@ from gmesh.crypto.rsa import RsaPrivateKey
 from gmesh.errors import PeerError
 from gmesh.mesh.outbox import Outbox
 from gmesh.net.peer import PeerConnection
-from gmesh.proto.meta import LegacyMeta, PeerCredentials
+from gmesh.proto.meta import LegacyMeta
+from gmesh.proto.meta_base import PeerCredentials
 from gmesh.proto.meta_events import Active, FrameReceived, Identified, MetaEvent, RequestReceived, Verified
 from gmesh.values import Address
 

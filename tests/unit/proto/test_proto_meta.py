@@ -11,7 +11,8 @@ import pytest
 
 from gmesh.crypto.stream import MetaStream
 from gmesh.errors import PeerError
-from gmesh.proto.meta import MAX_UNSENT_PONGS, LegacyMeta, PeerCredentials
+from gmesh.proto.meta import LegacyMeta
+from gmesh.proto.meta_base import MAX_UNSENT_PONGS, PeerCredentials
 from gmesh.proto.meta_events import (
     Active,
     ControlRequested,
