@@ -40,6 +40,7 @@ from gmesh.daemon.late_imports import import_late_modules
 from gmesh.daemon.legacy_dump import DeviceStatistics, dump_all, dump_connections
 from gmesh.daemon.listening import SocketPair, open_sockets
 from gmesh.daemon.logging_setup import NOTICE, DaemonLog, log
+from gmesh.daemon.memory import keep_small
 from gmesh.daemon.name_helper import NameHelper
 from gmesh.daemon.options import DaemonOptions
 from gmesh.daemon.outgoing import Outgoing
@@ -183,6 +184,7 @@ class Daemon:
             ("routes", self.hub.keep_routes),
             ("graph", self._graph_dump.run),
             ("log", self._keep_log),
+            ("memory", keep_small),
             ("addresses", self._watch_addresses),
         ):
             self._supervisor.spawn(name, function, policy="restart")

@@ -19,9 +19,9 @@ SUBNET_OWNER_SHARE = 0.9
 """The most of the edges and subnets that a single node may have: one may well be the gateway to most networks."""
 
 
-NODE_COST = 1000
+NODE_COST = 1800
 EDGE_COST = 700
-SUBNET_COST = 500
+SUBNET_COST = 450
 """Bytes that one of each takes here and in route snapshots, measured and rounded up."""
 
 
@@ -227,8 +227,13 @@ class Registry:
 
     @property
     def cost(self) -> int:
-        """Bytes that nodes, edges and subnets take, about."""
-        return len(self.nodes) * NODE_COST + self.edge_count * EDGE_COST + self.subnet_count * SUBNET_COST
+        """Bytes that nodes, edges and others' subnets take, about."""
+        return len(self.nodes) * NODE_COST + self.edge_count * EDGE_COST + self._others_subnets * SUBNET_COST
+
+    @property
+    def _others_subnets(self) -> int:
+        # Our own are the administrator's, however many they are.
+        return self.subnet_count - len(self.me.subnets)
 
     def room_for_nodes(self, wanted: int, *, first_hand: bool) -> bool:
         """Whether ``wanted`` more nodes may be made. ``first_hand``: the neighbour speaks of itself."""
@@ -243,7 +248,7 @@ class Registry:
     def room_for_subnet(self, owner: Node | None, *, first_hand: bool) -> bool:
         held = 0 if owner is None else len(owner.subnets)
         fits = (
-            self.subnet_count < _limit(self.bounds.subnets, first_hand)
+            self._others_subnets < _limit(self.bounds.subnets, first_hand)
             and held < self.bounds.subnets * SUBNET_OWNER_SHARE
         )
         return fits and self._affords(SUBNET_COST, first_hand)

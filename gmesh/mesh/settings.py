@@ -46,6 +46,6 @@ class MeshSettings:
     most of ``max_database``, so that a mesh may have many nodes or many subnets."""
     max_edges: int = 10_000
     max_subnets: int = 12_000
-    max_database: int = 5_600_000
+    max_database: int = 5_400_000
     """Bytes of nodes, edges and subnets together, by the costs in `registry`."""
     max_seen: int = 8000

@@ -22,23 +22,23 @@ class SubnetTable:
     def __init__(self, subnets: Iterable[tuple[Subnet, str]]) -> None:
         """``subnets`` are (subnet, owner) pairs in any order."""
         self.subnets = tuple(subnets)
-        levels: dict[SubnetKind, dict[int, dict[int, list[tuple[bytes, int, str]]]]] = {kind: {} for kind in SubnetKind}
+        levels: dict[SubnetKind, dict[int, dict[int, tuple[str, ...]]]] = {kind: {} for kind in SubnetKind}
+        # Nearly every range has one owner, and a tuple that all ranges of an owner share keeps ten thousand small.
+        alone: dict[str, tuple[str, ...]] = {}
+        contested: dict[tuple[SubnetKind, int, int], list[tuple[bytes, int, str]]] = {}
         for subnet, owner in self.subnets:
-            address = subnet.address
-            shift = ADDRESS_BITS[subnet.kind] - subnet.prefix
-            buckets = levels[subnet.kind].setdefault(shift, {})
-            buckets.setdefault(int.from_bytes(address, "big") >> shift, []).append((address, subnet.weight, owner))
-        self._levels = {
-            kind: [
-                (
-                    shift,
-                    # Host bits are kept, so subnets of one range can differ in address: it sorts before the weight.
-                    {value: tuple(entry[2] for entry in sorted(entries)) for value, entries in buckets.items()},
-                )
-                for shift, buckets in sorted(by_shift.items())
-            ]
-            for kind, by_shift in levels.items()
-        }
+            shift, value = _place(subnet)
+            owners = levels[subnet.kind].setdefault(shift, {}).setdefault(value, alone.setdefault(owner, (owner,)))
+            if owners != (owner,):
+                contested[subnet.kind, shift, value] = []
+        for subnet, owner in self.subnets if contested else ():
+            entries = contested.get((subnet.kind, *_place(subnet)))
+            if entries is not None:
+                entries.append((subnet.address, subnet.weight, owner))
+        for (kind, shift, value), entries in contested.items():
+            # Host bits are kept, so subnets of one range can differ in address: it sorts before the weight.
+            levels[kind][shift][value] = tuple(entry[2] for entry in sorted(entries))
+        self._levels = {kind: sorted(by_shift.items()) for kind, by_shift in levels.items()}
 
     def owner(self, kind: SubnetKind, address: bytes, reachable: Container[str]) -> str | None:
         """The first matching owner that is ``reachable``, else the last matching one, else None.
@@ -55,3 +55,9 @@ class SubnetTable:
                         return owner
                 last = owners[-1]
         return last
+
+
+def _place(subnet: Subnet) -> tuple[int, int]:
+    """How many bits of an address do not count, and the value of those that do."""
+    shift = ADDRESS_BITS[subnet.kind] - subnet.prefix
+    return shift, int.from_bytes(subnet.address, "big") >> shift

@@ -72,10 +72,17 @@ def test_requirement_12_nodes_edges_and_subnets_share_one_bound() -> None:
     assert len(owner.subnets) == 10
     assert not db.room_for_nodes(1, first_hand=True)
     assert not db.room_for_edge(owner, first_hand=True)
-    for subnet in list(owner.subnets)[:2]:
+    for subnet in list(owner.subnets)[:4]:
         db.remove_subnet(owner, subnet)
     assert db.room_for_nodes(1, first_hand=True)
     assert not db.room_for_nodes(1, first_hand=False)
+
+
+def test_our_own_subnets_leave_room_for_those_of_others() -> None:
+    db = registry(subnets=10)
+    for number in range(40):
+        db.add_subnet(db.me, Subnet.parse(f"10.0.0.{number}"))
+    assert db.room_for_subnet(None, first_hand=False)
 
 
 def test_knows_us_needs_the_nodes_own_edge() -> None:
