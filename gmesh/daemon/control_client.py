@@ -72,10 +72,13 @@ class _LogStream:
         self.subscription: Subscription | None = None
         self.colour = False
         self.overflow = False
+        self.closed = False
+        self.drained = Event()
+        """Set while every line has been sent, or never will be."""
+        self.drained.set()
         self._waiting: deque[bytes] = deque()
         self._size = 0
         self._arrived = Event()
-        self._sending = False
 
     def receive(self, level: int, created: float, message: str) -> None:
         text = stderr_line(level, created, message, colour=self.colour).encode("utf-8", "backslashreplace")
@@ -86,18 +89,23 @@ class _LogStream:
         else:
             self._waiting.append(data)
             self._size += len(data)
+            self.drained.clear()
         self._arrived.set()
 
-    @property
-    def empty(self) -> bool:
-        return not self._waiting and not self._sending
+    def close(self) -> None:
+        """No more lines, and nobody waits for those that there are. Harmless when repeated."""
+        if self.subscription is not None:
+            self.subscription.close()
+        self.closed = True
+        self.drained.set()
+        self._arrived.set()
 
     def take(self) -> bytes:
-        """Everything that waits, once something does. What was taken before counts as sent."""
-        self._sending = False
+        """Everything that waits, once something does; nothing at `close`. What was taken before counts as sent."""
+        if not self._waiting:
+            self.drained.set()
         self._arrived.wait()
         self._arrived.clear()
-        self._sending = True
         data = b"".join(self._waiting)
         self._waiting.clear()
         self._size = 0
@@ -142,7 +150,12 @@ class ControlClient:
     @property
     def drained(self) -> bool:
         """Whether no log line waits for it."""
-        return self._log_stream is None or self._log_stream.empty
+        return self._log_stream is None or self._log_stream.drained.is_set()
+
+    def drain(self) -> None:
+        """Wait until no log line waits for it."""
+        if self._log_stream is not None:
+            self._log_stream.drained.wait()
 
     def line(self) -> ConnectionLine:
         """How it appears in a dump of connections."""
@@ -155,8 +168,8 @@ class ControlClient:
 
     def close(self) -> None:
         """Close the socket; the client's greenlets end by that. Harmless when repeated."""
-        if self._log_stream is not None and self._log_stream.subscription is not None:
-            self._log_stream.subscription.close()
+        if self._log_stream is not None:
+            self._log_stream.close()
         self._socket.close()
 
     def run(self) -> None:
@@ -283,11 +296,12 @@ class ControlClient:
     def _pump(self, stream: _LogStream) -> None:
         """Send log lines; the client's own greenlet goes on reading requests meanwhile."""
         try:
-            while not stream.overflow:
+            while not stream.overflow and not stream.closed:
                 data = stream.take()
                 if data:
                     self._send(data)
-            raise _Dropped("it reads the log too slowly")
+            if stream.overflow:
+                raise _Dropped("it reads the log too slowly")
         except _Dropped as error:
             log(1, logging.WARNING, f"Dropping a control client: {error}", key="control client")
         except OSError as error:

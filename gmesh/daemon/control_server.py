@@ -139,8 +139,8 @@ class ControlServer:
             self._listener.close()
             self._listener = None
         with gevent.Timeout(patience, False):
-            while not all(client.drained for client in self._clients):
-                gevent.sleep(0.01)
+            while waiting := [client for client in self._clients if not client.drained]:
+                waiting[0].drain()
         self.close_clients()
         self.remove_socket()
 

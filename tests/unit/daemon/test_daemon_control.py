@@ -244,6 +244,19 @@ def test_log_stream_in_colours_ends_with_the_last_line(setup: Setup) -> None:
     assert client.line() == ""
 
 
+def test_a_log_reader_that_leaves_leaves_nothing(setup: Setup) -> None:
+    client = setup.client()
+    client.send("18 15 5 0")
+    with gevent.Timeout(5):
+        while not setup.log.wants(5):
+            gevent.sleep(0.01)
+        client.file.close()
+        client.socket.close()
+        while setup.supervisor.names != ["control listener"]:
+            gevent.sleep(0.01)
+    assert not setup.log.wants(5)
+
+
 def test_requirement_29_a_client_that_does_not_read_is_dropped_and_delays_nobody(
     setup: Setup, monkeypatch: pytest.MonkeyPatch
 ) -> None:
