@@ -52,6 +52,9 @@ class ControlConnection:
         """Connect by the pid file. Raises CommandError, or NoSocketError where a signal may still help."""
         try:
             record = read_pidfile(pid_path)
+        except FileNotFoundError as error:
+            hint = "does the daemon run, and are -n and --pidfile the same as its own?"
+            raise CommandError(f"Could not open pid file {pid_path}: {error.strerror}; {hint}") from None
         except OSError as error:
             raise CommandError(f"Could not open pid file {pid_path}: {error.strerror}") from None
         except ValueError as error:

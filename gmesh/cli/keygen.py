@@ -140,12 +140,16 @@ def ask_on_terminal(what: str, usual: Path) -> Path:
 
 
 def _arguments(argv: list[str]) -> dict[str, str | bool | None]:
-    from docopt import docopt
+    from docopt import DocoptExit, docopt
 
     import gmesh
 
-    parsed = docopt(USAGE, argv=_with_explicit_bits(argv), version=f"gmesh-keygen {gmesh.__version__}")
-    return dict(parsed)
+    try:
+        return dict(docopt(USAGE, argv=_with_explicit_bits(argv), version=f"gmesh-keygen {gmesh.__version__}"))
+    except DocoptExit:
+        # Its own text is the usage alone, which does not name what is wrong.
+        _say(f"gmesh-keygen: cannot make sense of `{' '.join(argv)}'\nTry `gmesh-keygen --help' for more information.")
+        raise SystemExit(1) from None
 
 
 def _with_explicit_bits(argv: list[str]) -> list[str]:

@@ -27,6 +27,9 @@ def send_signal(options: DaemonOptions, wanted: str) -> int:
     net = f" for net `{options.netname}'" if options.netname else ""
     try:
         pid = read_pidfile(path).pid
+    except PermissionError as error:
+        sys.stderr.write(f"Could not open pid file {path}: {error.strerror}\n")
+        return 1
     except (OSError, ValueError):
         sys.stderr.write(f"No other tincd is running{net}.\n")
         return 1

@@ -88,6 +88,18 @@ COMMANDS = {
 }
 """Command to module below `gmesh.cli.commands` and function."""
 
+_EDIT = "edit tinc.conf and the files in hosts/ instead, then `reload'"
+_COPY = "copy the files in hosts/ instead"
+NOT_HERE = {
+    "init": "use gmesh-keygen --name NAME",
+    "generate-keys": "use gmesh-keygen",
+    "generate-rsa-keys": "use gmesh-keygen --rsa",
+    "generate-ed25519-keys": "use gmesh-keygen --ed25519",
+    **dict.fromkeys(("set", "add", "del", "edit"), _EDIT),
+    **dict.fromkeys(("export", "export-all", "import", "exchange", "exchange-all", "invite", "join"), _COPY),
+}
+"""Commands of tinc 1.1 that gmesh does not have, and what to do instead."""
+
 
 def arguments_of(command_line: Sequence[str]) -> dict[str, Any]:
     """Options by long name with dashes, and ``WORD``, as docopt gives them. Raises UsageError."""
@@ -128,6 +140,8 @@ def run_command(context: Context, words: list[str]) -> int:
         if name == "help":
             sys.stdout.write(HELP)
             return 0
+        if name in NOT_HERE:
+            raise CommandError(f"gmesh has no command `{words[0]}': {NOT_HERE[name]}.")
         if name not in COMMANDS:
             raise CommandError(f"Unknown command `{words[0]}'.", usage=True)
         module, function = COMMANDS[name]

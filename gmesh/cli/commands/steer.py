@@ -20,7 +20,7 @@ def pid(context: Context, arguments: list[str]) -> int:
 def reload(context: Context, arguments: list[str]) -> int:
     """Read the configuration again."""
     expect(arguments, 0, 0)
-    return _ask(context, "Could not reload configuration.", ControlCode.RELOAD)
+    return _ask(context, "Could not reload configuration. The daemon's log says why.", ControlCode.RELOAD)
 
 
 def retry(context: Context, arguments: list[str]) -> int:

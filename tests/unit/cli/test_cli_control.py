@@ -161,6 +161,7 @@ def test_steering(daemon: subprocess.Popen[str], tool: Tool) -> None:
         (["log", "a", "b"], "Too many arguments!", False),
         (["version", "x"], "Too many arguments!", False),
         (["nonsense"], "Unknown command `nonsense'.", True),
+        (["init", "foo"], "gmesh has no command `init': use gmesh-keygen --name NAME.", False),
     ],
 )
 def test_complaints(
@@ -208,7 +209,9 @@ def test_a_daemon_that_does_not_answer(
 
 def test_without_a_daemon(tool: Tool, tmp_path: Path) -> None:
     path = tmp_path / "f.pid"
-    assert tool("dump", "nonsense") == (1, "", f"Could not open pid file {path}: No such file or directory\n")
+    code, out, err = tool("dump", "nonsense")
+    assert (code, out) == (1, "")
+    assert err.startswith(f"Could not open pid file {path}: No such file or directory; does the daemon run")
     assert tool("dump", "invitations") == (0, "", "No outstanding invitations.\n")
     gone = subprocess.Popen(["true"])
     gone.wait()

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from gmesh.cli import gmeshd
+from gmesh.cli import gmeshd, kill
 from gmesh.daemon.options import DaemonOptions
 
 
@@ -156,6 +156,17 @@ def test_kill_messages(tmp_path: Path) -> None:
     done = run("-k", "--pidfile", str(pid))
     assert (done.returncode, done.stderr) == (0, "The tincd is no longer running. Removing stale lock file.\n")
     assert not pid.exists()
+
+
+def test_kill_does_not_take_a_forbidden_pid_file_for_none(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    def forbidden(path: str) -> None:
+        raise PermissionError(13, "Permission denied", path)
+
+    monkeypatch.setattr(kill, "read_pidfile", forbidden)
+    assert kill.send_signal(read("--pidfile", f"{tmp_path}/pid"), "TERM") == 1
+    assert capsys.readouterr().err == f"Could not open pid file {tmp_path}/pid: Permission denied\n"
 
 
 def test_kill_finds_the_fallback_in_confbase(tmp_path: Path) -> None:

@@ -265,10 +265,11 @@ def test_help(capsys: pytest.CaptureFixture[str]) -> None:
     assert all(len(line) <= 100 for line in text.splitlines())
 
 
-def test_unknown_options_fail() -> None:
+def test_unknown_options_are_shown(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as caught:
-        run("--frobnicate")
-    assert caught.value.code
+        run("--frobnicate", "-n", "office")
+    assert caught.value.code == 1
+    assert "cannot make sense of `--frobnicate -n office'" in capsys.readouterr().err
 
 
 def test_bits_are_rounded_down() -> None:
