@@ -5,6 +5,7 @@ Not here: anything with state or behaviour beyond parsing and formatting.
 
 from __future__ import annotations
 
+import functools
 import ipaddress
 import re
 from dataclasses import dataclass
@@ -34,6 +35,18 @@ MAX_NAME_LENGTH = 255
 def is_node_name(text: str) -> bool:
     """Whether ``text`` may name a node: ASCII letters, digits and ``_`` (config 3)."""
     return len(text) <= MAX_NAME_LENGTH and _NAME.match(text) is not None
+
+
+@functools.lru_cache(maxsize=4096)
+def ip_version(host: str) -> int:
+    """4 or 6, or 0 where ``host`` is no numeric address. An IPv6 address may have a scope.
+
+    Answers are remembered, as the same few addresses come again and again in gossip.
+    """
+    try:
+        return ipaddress.ip_address(host).version
+    except ValueError:
+        return 0
 
 
 class SubnetKind(IntEnum):
@@ -161,10 +174,7 @@ class Address:
     @property
     def family(self) -> int:
         """4 or 6, or 0 where the host is no numeric address."""
-        try:
-            return ipaddress.ip_address(self.host).version
-        except ValueError:
-            return 0
+        return ip_version(self.host)
 
     @property
     def endpoint(self) -> tuple[str, int] | None:

@@ -19,7 +19,7 @@ from gmesh.net.children import inherited_environment, start_command
 from gmesh.net.peer import tune_meta_socket
 from gmesh.net.resolver import Resolved, SockAddr
 from gmesh.proto.proxy import ProxyHandshake, ProxyKind, ProxySettings
-from gmesh.values import Address
+from gmesh.values import Address, ip_version
 
 READ_SIZE = 1024
 
@@ -58,7 +58,7 @@ class ProxyConnector:
         """
         kind = self.settings.kind
         family = std_socket.AF_INET if kind in {ProxyKind.SOCKS4, ProxyKind.SOCKS4A} else self._family
-        if kind.resolves_names and not _is_numeric(host):
+        if kind.resolves_names and not ip_version(host):
             return [(std_socket.AF_UNSPEC, (host, _port_number(port)))]
         try:
             return self._resolve(host, port, family)
@@ -84,7 +84,7 @@ class ProxyConnector:
     def _edge_address(self, sockaddr: SockAddr) -> Address:
         """The real target's. Packets do not go through the proxy, so here a name has to be looked up after all."""
         host, port = str(sockaddr[0]), str(sockaddr[1])
-        if _is_numeric(host.partition("%")[0]):
+        if ip_version(host.partition("%")[0]):
             return Address.from_sockaddr(sockaddr)
         with contextlib.suppress(GmeshError, IndexError):
             return Address.from_sockaddr(self._resolve(host, port, self._family)[0][1])
@@ -158,10 +158,6 @@ def _reap_in_time(pid: int) -> None:
         watcher.close()
 
     watcher.start(ended)
-
-
-def _is_numeric(host: str) -> bool:
-    return Address(host, "").family != 0
 
 
 def _port_number(port: str) -> int:

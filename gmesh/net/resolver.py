@@ -5,7 +5,6 @@ Not here: the order in which addresses are tried (`dialer.py`).
 
 from __future__ import annotations
 
-import ipaddress
 import socket as std_socket
 import time
 from collections.abc import Callable
@@ -16,6 +15,7 @@ import gevent
 import gevent.monkey
 
 from gmesh.errors import GmeshError
+from gmesh.values import ip_version
 
 PATIENCE = 1.0
 """Seconds to wait for one answer. A later one is kept for the next time, so a slow name delays no other address."""
@@ -36,7 +36,7 @@ def lookup(host: str, port: str, family: int = std_socket.AF_UNSPEC) -> Resolved
     Raises GmeshError that says which name failed and why.
     """
     flags = std_socket.AI_NUMERICSERV if port.isdigit() else 0
-    if _is_numeric(host):
+    if ip_version(host):
         flags |= std_socket.AI_NUMERICHOST
     try:
         if port.isdigit() and int(port) > 65535:
@@ -83,7 +83,7 @@ class Resolver:
 
     def resolve(self, host: str, port: str, family: int = std_socket.AF_UNSPEC) -> Resolved:
         """As `lookup`, but only waits for `PATIENCE`. Names are looked up anew each time. Raises GmeshError."""
-        if _is_numeric(host):
+        if ip_version(host):
             # At once, and not behind names that wait for a thread.
             return lookup(host, port, family)
         key = (host, port, family)
@@ -112,11 +112,3 @@ class Resolver:
         for key, question in list(self._asked.items()):
             if question.answer.ready() and self._is_stale(question):
                 del self._asked[key]
-
-
-def _is_numeric(host: str) -> bool:
-    try:
-        ipaddress.ip_address(host)
-    except ValueError:
-        return False
-    return True

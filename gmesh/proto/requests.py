@@ -6,8 +6,6 @@ what may follow the known fields. Not here: framing, encryption, and what a requ
 
 from __future__ import annotations
 
-import functools
-import ipaddress
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -15,7 +13,7 @@ from typing import ClassVar
 
 from gmesh.crypto.nids import CIPHERS, DIGESTS, MAX_DIGEST_SIZE, NONE
 from gmesh.errors import PeerError
-from gmesh.values import Address, Subnet, is_node_name
+from gmesh.values import Address, Subnet, ip_version, is_node_name
 
 MAX_LINE = 2176
 """Longest line in bytes, newline included; also the largest body of PACKET that a peer accepts (meta-legacy 1, 11)."""
@@ -23,6 +21,9 @@ MAX_LINE = 2176
 MAX_FIELD = 2048
 MAX_PORT_TEXT = 64
 MAX_SUBNET = 63
+MAX_IP_TEXT = 45
+"""Eight groups of IPv6, the last two as IPv4."""
+
 MAX_KEY_BYTES = 128
 """No cipher has anywhere near as much key and IV; the largest known is 48 bytes."""
 
@@ -99,7 +100,7 @@ class _Fields:
         """Numeric host and port. A word for either, also an interface's name as scope, ends tinc 1.0 wherever the line
         arrives, and no daemon writes one (requirement 27)."""
         host, port = self.word(what), self.match(f"port of {what}", _NUMBER)
-        if not _is_numeric(host):
+        if len(host) > MAX_IP_TEXT or "%" in host or not ip_version(host):
             raise self.fail(f"{what} {host[:40]!r} is not numeric")
         if int(port) > 65535:
             raise self.fail(f"port {port} of {what} is above 65535")
@@ -116,17 +117,6 @@ class _Fields:
 
     def rest(self) -> list[str]:
         return self._fields[self._next :]
-
-
-@functools.lru_cache(maxsize=4096)
-def _is_numeric(host: str) -> bool:
-    if "%" in host:
-        return False
-    try:
-        ipaddress.ip_address(host)
-    except ValueError:
-        return False
-    return True
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,0 +1,27 @@
+"""The words every room shares."""
+
+from __future__ import annotations
+
+import pytest
+
+from gmesh.values import Address, ip_version
+
+
+@pytest.mark.parametrize(
+    ("host", "version"),
+    [
+        ("10.0.0.1", 4),
+        ("::1", 6),
+        ("fe80::1%eth0", 6),
+        ("0000:0000:0000:0000:0000:ffff:192.168.100.228", 6),
+        ("10.0.0.256", 0),
+        ("10.0.0.01", 0),
+        ("berlin.example.org", 0),
+        ("unknown", 0),
+        ("10.0.0.1%eth0", 0),
+        ("", 0),
+    ],
+)
+def test_numeric_hosts(host: str, version: int) -> None:
+    assert ip_version(host) == version
+    assert Address(host, "655").family == version
