@@ -31,6 +31,9 @@ _NAME = re.compile(r"[A-Za-z0-9_]+\Z", re.ASCII)
 MAX_NAME_LENGTH = 255
 """A name is also a file name in hosts/, so longer ones cannot exist on disk."""
 
+MAX_INTERFACE_NAME = 15
+"""Bytes: IFNAMSIZ without the closing zero."""
+
 
 def is_node_name(text: str) -> bool:
     """Whether ``text`` may name a node: ASCII letters, digits and ``_`` (config 3)."""
@@ -47,6 +50,11 @@ def ip_version(host: str) -> int:
         return ipaddress.ip_address(host).version
     except ValueError:
         return 0
+
+
+def cut_interface_name(name: str) -> str:
+    """As much of an interface's name as the kernel takes: its first 15 bytes, without what is no (whole) character."""
+    return name.encode(errors="ignore")[:MAX_INTERFACE_NAME].decode(errors="ignore")
 
 
 class SubnetKind(IntEnum):

@@ -20,14 +20,11 @@ from gmesh.crypto.nids import NONE, cipher_by_name, digest_by_name
 from gmesh.crypto.packet_cipher import cipher_problem
 from gmesh.errors import ConfigError
 from gmesh.proto.compression import compression_problem
-from gmesh.values import Subnet, is_node_name
+from gmesh.values import MAX_INTERFACE_NAME, Subnet, cut_interface_name, is_node_name
 
 if TYPE_CHECKING:
     from gmesh.config.directory import Directory
     from gmesh.crypto.rsa import RsaPublicKey
-
-MAX_INTERFACE_NAME = 15
-"""Characters the kernel takes."""
 
 DAY = 86400
 
@@ -131,11 +128,12 @@ class Server(OptionView):
                 self._about("MACLength", Level.WARNING, text)
             self.set_value("MACLength", digest.size)
         interface = self.get_str("Interface") or self.directory.netname or ""
-        if len(interface) > MAX_INTERFACE_NAME:
-            text = f"the interface's name {interface} is cut to {MAX_INTERFACE_NAME} characters"
+        name = cut_interface_name(interface)
+        if name != interface:
+            text = f"the interface's name {shown(interface)} is cut to {MAX_INTERFACE_NAME} bytes: {name}"
             self._about("Interface", Level.WARNING, text)
-        if interface:
-            self.set_value("Interface", interface[:MAX_INTERFACE_NAME])
+        if name:
+            self.set_value("Interface", name)
         if self.get_str("Sandbox") != "off":
             entry = self.entries("Sandbox")[0]
             text = "Sandbox is used but is not supported on this platform; allowed: off"

@@ -23,7 +23,7 @@ from gevent.monkey import get_original
 
 from gmesh.dataplane.endpoints import endpoint_of
 from gmesh.errors import ConfigError
-from gmesh.values import Address
+from gmesh.values import Address, cut_interface_name
 
 # Numbers of Linux that Python's socket module does not name.
 IP_RECVERR = 11
@@ -59,7 +59,7 @@ class UdpOptions:
                 raise ConfigError(f"FWMark {self.mark} does not fit 32 bits", key="FWMark") from None
             _set_or_blame(sock, std_socket.SO_MARK, mark, "FWMark", f"Can't set SO_MARK to {self.mark}")
         if self.interface:
-            name = self.interface.encode()[:15] + b"\0"
+            name = cut_interface_name(self.interface).encode() + b"\0"
             message = f"Can't bind to interface {self.interface}"
             _set_or_blame(sock, std_socket.SO_BINDTODEVICE, name, "BindToInterface", message)
 

@@ -12,8 +12,8 @@ from typing import Any
 
 from gmesh.device.descriptor import READ_SIZE
 from gmesh.device.ethernet import EthernetDevice
-from gmesh.device.tuntap import cut_interface_name
 from gmesh.errors import GmeshError
+from gmesh.values import cut_interface_name
 
 DEFAULT_INTERFACE = "eth0"
 

@@ -14,17 +14,11 @@ from pathlib import Path
 from typing import Any
 
 from gmesh.errors import GmeshError
+from gmesh.values import cut_interface_name
 
 DEFAULT_DEVICE = "/dev/net/tun"
-MAX_INTERFACE_NAME = 15
-"""IFNAMSIZ without the closing zero byte."""
 
 _TUN, _TAP, _MULTI_QUEUE = 0x1, 0x2, 0x100
-
-
-def cut_interface_name(name: str) -> str:
-    """The first 15 bytes of an interface's name, as the kernel would keep it; never half a character."""
-    return name.encode()[:MAX_INTERFACE_NAME].decode(errors="ignore")
 
 
 def open_interface(path: str, interface: str, *, tap: bool, one_queue: bool = False) -> Any:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from gmesh.values import Address, ip_version
+from gmesh.values import Address, cut_interface_name, ip_version
 
 
 @pytest.mark.parametrize(
@@ -25,3 +25,11 @@ from gmesh.values import Address, ip_version
 def test_numeric_hosts(host: str, version: int) -> None:
     assert ip_version(host) == version
     assert Address(host, "655").family == version
+
+
+@pytest.mark.parametrize(
+    ("name", "kept"),
+    [("verylongnetworkname", "verylongnetwork"), ("vpn", "vpn"), ("ab" * 7 + "é", "ab" * 7), ("a\udcffb", "ab")],
+)
+def test_interface_names_are_cut_at_15_bytes(name: str, kept: str) -> None:
+    assert cut_interface_name(name) == kept

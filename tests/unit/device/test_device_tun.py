@@ -12,7 +12,6 @@ from gmesh.device.base import Device
 from gmesh.device.choose import open_device
 from gmesh.device.dummy import DummyDevice
 from gmesh.device.tun import TunDevice, open_tun
-from gmesh.device.tuntap import cut_interface_name
 from gmesh.errors import ConfigError, GmeshError
 
 IPV4 = b"\x45" + bytes(39)
@@ -80,13 +79,6 @@ def test_close_twice(handle: Handle) -> None:
     device.close()
     device.close()
     assert handle.ours.fileno() == -1
-
-
-@pytest.mark.parametrize(
-    ("name", "kept"), [("verylongnetworkname", "verylongnetwork"), ("vpn", "vpn"), ("ab" * 7 + "é", "ab" * 7)]
-)
-def test_interface_names_are_cut_at_15_bytes(name: str, kept: str) -> None:
-    assert cut_interface_name(name) == kept
 
 
 def test_dummy_reads_nothing_and_counts_what_it_drops() -> None:
