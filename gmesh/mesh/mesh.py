@@ -30,19 +30,12 @@ from gmesh.mesh.events import DataEvent, FlowReader, MacSeen
 from gmesh.mesh.gossip import Gossip
 from gmesh.mesh.limits import TokenBucket
 from gmesh.mesh.macs import LearnedMacs
+from gmesh.mesh.own_edge import combined_options, edge_address, edge_weight, local_address
 from gmesh.mesh.registry import Bounds, Connection, ConnectionState, Node, Registry
 from gmesh.mesh.settings import MeshSettings
 from gmesh.proto.meta_events import Active
 from gmesh.proto.requests import AddEdge, AddSubnet, AnsKey, DelEdge, DelSubnet, KeyChanged, ReqKey, Request
-from gmesh.values import (
-    OPTION_CLAMP_MSS,
-    OPTION_PMTU,
-    OPTION_VERSION_SHIFT,
-    UNKNOWN_ADDRESS,
-    WEIGHT_LIMIT,
-    Address,
-    Subnet,
-)
+from gmesh.values import UNKNOWN_ADDRESS, Address, Subnet
 
 RUN_INTERVAL_PER_EDGE = 20e-6
 """Seconds between graph runs per edge: several times what a run costs, so that a storm leaves time for the rest."""
@@ -51,8 +44,6 @@ LONGEST_RUN_INTERVAL = 2.0
 EARLY_RUNS = 20
 """Graph runs that may come earlier because their results are needed, refilled at the pace of the others."""
 HostSubnets = Mapping[str, frozenset[Subnet]]
-UNROUTABLE = "0.0.0.1"
-_LOW_OPTIONS = (1 << OPTION_VERSION_SHIFT) - 1
 
 
 class Mesh:
@@ -132,7 +123,7 @@ class Mesh:
         text = f"Connection with {new.name} ({address}) activated"
         actions.append(Log(logging.INFO, 1, text))
         actions += self._gossip.everything(new)
-        weight = (_sane_weight(ack.weight_sent) + _sane_weight(ack.weight_received)) // 2
+        weight = edge_weight(ack)
         actions += self._gossip.put_own_edge(
             node,
             edge_address(address, ack.port),
@@ -414,42 +405,5 @@ class Mesh:
         self._now = self._gossip.now = now
 
 
-def combined_options(ack: Active) -> int:
-    """The options of the edge to a new neighbour, from what both sides sent (meta-legacy 6)."""
-    sent, received = ack.options_sent, ack.options_received
-    if not sent & received & OPTION_PMTU:
-        sent &= ~OPTION_PMTU
-        received &= ~OPTION_PMTU
-    options = (sent | received) & _LOW_OPTIONS | received & ~_LOW_OPTIONS & 0xFFFFFFFF
-    if ack.clamp_mss is not None:
-        options = options | OPTION_CLAMP_MSS if ack.clamp_mss else options & ~OPTION_CLAMP_MSS
-    return options
-
-
-def edge_address(tcp: Address, port: str) -> Address:
-    """What our edge to a neighbour says: its TCP address with the port that it announced (meta-legacy 4.5).
-
-    Always numeric and without a scope, because anything else ends stock daemons; an address that only a proxy knows is
-    replaced by one that leads nowhere, as tinc 1.0 does (meta-legacy 10.2).
-    """
-    host = tcp.host.partition("%")[0]
-    if tcp.family == 0:
-        host = UNROUTABLE
-    usable = port.isascii() and port.isdigit() and 0 < int(port[:6]) < 65536
-    return Address(host, port if usable else tcp.port)
-
-
-def local_address(host: str, port: str) -> Address | None:
-    """What our edges say of ourselves: the local end of the TCP connection with our UDP port, for those in our own
-    network (topology 2). Only what everyone can read: numeric, and without a scope."""
-    address = Address(host, port)
-    return address if "%" not in host and address.endpoint is not None else None
-
-
 def _bounds(settings: MeshSettings) -> Bounds:
     return Bounds(settings.max_nodes, settings.max_edges, settings.max_subnets, settings.max_database)
-
-
-def _sane_weight(weight: int) -> int:
-    """Ours is the average of two of these; a peer's may be anything."""
-    return max(0, min(weight, WEIGHT_LIMIT))

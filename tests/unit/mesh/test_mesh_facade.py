@@ -22,7 +22,8 @@ from gmesh.mesh.actions import (
     SubnetUp,
 )
 from gmesh.mesh.events import FlowCounters
-from gmesh.mesh.mesh import Mesh, combined_options, edge_address
+from gmesh.mesh.mesh import Mesh
+from gmesh.mesh.own_edge import combined_options, edge_address
 from gmesh.mesh.settings import MeshSettings
 from gmesh.proto.meta_events import Active
 from gmesh.proto.requests import MetaKey, parse_request
