@@ -279,7 +279,8 @@ sockets() {
     [[ ${#extra[@]} -eq 0 ]] || count A marked meta mark 77
     launch A
     launch C
-    sleep 2.5
+    # After two failures a stock daemon would wait for 10 s, were it not for MaxTimeout.
+    need 5 "C has tried in vain" tried_again C
     start B
     check ports "B" "B listens on both ports" listens B -t 10.2.0.2:80
     check ports-udp "B" "by UDP too" listens B -u 10.2.0.2:5555
@@ -310,6 +311,7 @@ sockets() {
     start B
     check max-timeout "A" "the wait between attempts is bounded" wait_for 2.5 "A reaches B" reachable A B
 }
+tried_again() { [[ $(last_life "$1" | grep -c "Trying to re-establish outgoing connection") -ge 2 ]]; }
 listening_there() { in_ns C ss -Hlnt | grep -q "127.0.0.3%eth0:"; }
 port_of_c() {
     [[ -e $LAB_WORK/count.c ]] || { count inet c ip daddr 10.3.0.2 meta l4proto udp udp dport != 655 && touch "$LAB_WORK/count.c"; }
