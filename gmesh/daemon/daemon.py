@@ -55,7 +55,7 @@ from gmesh.dataplane.slow import SlowDataPlane
 from gmesh.device.base import Device
 from gmesh.device.choose import follow_mode, open_device
 from gmesh.device.tap import TapDevice
-from gmesh.errors import GmeshError
+from gmesh.errors import GmeshError, KeyFileError
 from gmesh.mesh.outbox import Outbox
 from gmesh.net.addresses import open_notifications, watch_addresses
 from gmesh.net.listener import Listener
@@ -81,7 +81,7 @@ def run(options: DaemonOptions) -> int:
         server = directory.server()
         private_key = load_private_rsa(server)
         files = RuntimeFiles.choose(options.netname, directory.base, options.pidfile)
-        pid_file = PidFile.acquire(str(files.pid), options.netname or "")
+        pid_file = _take_pid_file(str(files.pid), options.netname or "")
         if options.detach:
             umbilical = detach.detach(umbilical)
             gevent.reinit()
@@ -110,6 +110,13 @@ def run(options: DaemonOptions) -> int:
     finally:
         daemon.stop()
         daemon_log.close()
+
+
+def _take_pid_file(path: str, netname: str) -> PidFile:
+    try:
+        return PidFile.acquire(path, netname)
+    except OSError as error:
+        raise GmeshError(f"Could not write pid file {path}: {error.strerror}; --pidfile names another place") from None
 
 
 def _say(error: Exception) -> None:
@@ -150,12 +157,15 @@ class Daemon:
             self._log.debug = self._server.get_int("LogLevel")
         if options.logfile is not None:
             self._log.remove_all()
-            self._log.add_file(options.logfile or str(self._files.log))
+            path = options.logfile or str(self._files.log)
+            logs_to_file = self._log.add_file(path)
         elif options.syslog or options.detach:
             self._log.remove_all()
             self._log.add_syslog()
         if umbilical is not None and options.detach:
             self._log.add_umbilical(umbilical)
+            if options.logfile is not None and not logs_to_file:
+                log(0, logging.ERROR, f"Could not open log file {path}: nothing will be logged")
 
     # Start
 
@@ -169,6 +179,7 @@ class Daemon:
         if options.netname_warning:
             log(0, logging.WARNING, options.netname_warning)
         log_notices(server)
+        self._compare_own_keys()
         if options.lock_memory:
             privileges.lock_memory()
         device = self._open_device()
@@ -205,6 +216,17 @@ class Daemon:
         self._listen(pairs)
         log(0, NOTICE, "Ready")
         self.outgoing.keep(server.connect_to)
+
+    def _compare_own_keys(self) -> None:
+        try:
+            fits = self._server.rsa_public_key() == self._private_key.public
+        except KeyFileError:
+            # Nobody needs our public key here; peers have their own copies.
+            return
+        if not fits:
+            file = self._server.directory.host_file(self._server.name)
+            text = f"The public key in {file} does not belong to our private key: peers that have it will refuse us"
+            log(0, logging.WARNING, text)
 
     def _open_device(self) -> Device:
         server = self._server

@@ -171,7 +171,11 @@ class Hub:
     # What the network room reports
 
     def credentials(self, name: str) -> PeerCredentials:
-        return self._lookup(name)
+        try:
+            return self._lookup(name)
+        except PeerError as error:
+            log(0, logging.WARNING, f"A peer is refused: {error}", "refused identity")
+            raise
 
     def opened(self, peer: PeerConnection) -> None:
         self.peers[peer.id] = peer
@@ -207,7 +211,9 @@ class Hub:
     def closed(self, peer: PeerConnection, reason: str) -> None:
         self.peers.pop(peer.id, None)
         kind = "member" if peer.active else "stranger"
-        log(1, logging.INFO, f"Closing connection with {peer}: {reason}", f"closed {kind} {peer.name}")
+        # That a node is not let in is for every administrator to see; who is no node at all, only for the curious.
+        debug, level = (0, logging.WARNING) if peer.refused and peer.name else (1, logging.INFO)
+        log(debug, level, f"Closing connection with {peer}: {reason}", f"closed {kind} {peer.name}")
         self.perform(self.mesh.connection_closed(peer.id, self._clock()))
         if peer.active:
             # Only then: a stranger that merely claims a name must not make us dial.

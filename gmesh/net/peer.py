@@ -123,6 +123,8 @@ class PeerConnection:
         self.outgoing = outgoing
         self.name = name
         self.active = False
+        self.refused = False
+        """Whether the connection ended before it was active because one of its ends did not accept the other."""
         self.outbox = outbox
         self.meta = meta
         self.gate: Gate | None = None
@@ -217,6 +219,7 @@ class PeerConnection:
             reason = self._read()
         except PeerError as error:
             reason, broke_protocol = str(error), True
+            self.refused = not self.active
             # The protocol object keeps the error, and so the frames that hold the object: garbage that would pile up.
             error.__traceback__ = None
         except OSError as error:

@@ -180,7 +180,16 @@ class LegacyMeta(MetaConnection):
         if self._state is MetaState.ID and self._is_special(events, line):
             return
         expected, handle = _HANDSHAKE[self._state]
-        number = request_number(line)
+        try:
+            number = request_number(line)
+        except PeerError:
+            if self._state is MetaState.CHALLENGE:
+                # The first line under the new keys: what two different keys make of it is noise.
+                raise PeerError(
+                    f"the keys do not match: compare hosts/{self.name} here with the one at {self.name}, and "
+                    f"hosts/{self._my_name} there with ours"
+                ) from None
+            raise
         if number != expected.NUMBER:
             raise PeerError(f"{request_title(number)} where {request_title(expected.NUMBER)} is expected")
         if expected is Ack and self._is_upgrade(events, line):

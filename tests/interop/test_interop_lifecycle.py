@@ -169,3 +169,31 @@ def test_survivable_mistakes_are_warnings(node: Node) -> None:
     assert node.said(r"tinc.conf line 5: .*PingInterval\b")
     assert node.said(r"tinc.conf line 6: .*UPnP")
     assert node.end() == 0
+
+
+def test_keys_that_do_not_match_are_named_without_any_debug_level(mesh: Mesh) -> None:
+    a, b = mesh.node("a"), mesh.node("b")
+    a.configure("ConnectTo = b")
+    mesh.introduce(a, b)
+    (b.base / "hosts" / "a").write_text((b.base / "hosts" / "b").read_text())
+    b.start("-d0")
+    a.start("-d0")
+    wait_for(lambda: a.said("the keys do not match: compare hosts/b here") > 0, "a says so")
+
+
+def test_an_unknown_peer_is_named_without_any_debug_level(mesh: Mesh) -> None:
+    a, b = mesh.node("a"), mesh.node("b")
+    a.configure("ConnectTo = b")
+    mesh.introduce(a, b)
+    (b.base / "hosts" / "a").unlink()
+    b.start("-d0")
+    a.start("-d0")
+    wait_for(lambda: b.said(r"A peer is refused: unknown identity \(a\)") > 0, "b says so")
+
+
+def test_an_own_public_key_that_does_not_fit_is_a_warning(mesh: Mesh) -> None:
+    a, b = mesh.node("a"), mesh.node("b")
+    (a.base / "hosts" / "a").write_text((b.base / "hosts" / "b").read_text())
+    a.start("-d0")
+    assert a.said("does not belong to our private key")
+    assert a.end() == 0

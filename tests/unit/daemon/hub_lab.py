@@ -51,6 +51,7 @@ class Peer:
         self.name = name
         self.outgoing = outgoing
         self.active = False
+        self.refused = False
         self.address = Address("10.1.0.2", "40000")
         self.local_host = "127.0.0.1"
         self.sent: list[str] = []
