@@ -18,9 +18,8 @@ from gmesh.dataplane.strangers import StrangerSearch
 from gmesh.errors import DatagramError
 from gmesh.mesh.events import AddressSeen, DataEvent, ProbeReceived, ReceiveKeyWorn
 from gmesh.proto.packet import NotAuthentic
+from gmesh.proto.probe import PROBE_TYPE
 from gmesh.values import ETHERNET_HEADER, MTU
-
-_PROBE = b"\0\0"
 
 
 class Receiver:
@@ -81,7 +80,7 @@ class Receiver:
         size = len(frame)
         if not ETHERNET_HEADER <= size <= MTU:
             self._tally["drop frame length"] += 1
-        elif frame[12:14] == _PROBE:
+        elif frame[12:14] == PROBE_TYPE:
             self._tally["probes in"] += 1
             self._events.append(ProbeReceived(flow.name, frame, address_of(source)))
         else:

@@ -33,6 +33,7 @@ from gmesh.errors import GmeshError
 from gmesh.mesh.actions import SendProbe, SetPath
 from gmesh.mesh.events import DataEvent, FlowCounters
 from gmesh.proto.packet import PacketKey, PacketSealer
+from gmesh.proto.probe import is_probe
 from gmesh.route.router import Router, ToDevice, ToNode
 from gmesh.route.snapshot import RouteSnapshot
 from gmesh.values import ETHERNET_HEADER, MTU, OPTION_TCPONLY
@@ -165,7 +166,7 @@ class SlowDataPlane:
     def frame_from_peer(self, node: str, frame: bytes) -> None:
         """A frame that arrived as PACKET from the neighbour ``node``. It goes on by TCP only, unless the
         connection carries all frames because it is TCP-only (data-legacy 6)."""
-        if frame[12:14] == b"\0\0" or not ETHERNET_HEADER <= len(frame) <= MTU:
+        if is_probe(frame) or not ETHERNET_HEADER <= len(frame) <= MTU:
             # Probe replies of a peer that had no key yet; neither for us nor to be relayed (data-legacy 8).
             self._tally["drop TCP frame"] += 1
             return

@@ -11,6 +11,9 @@ from enum import IntEnum
 
 from gmesh.values import ETHERNET_HEADER, MTU
 
+PROBE_TYPE = b"\0\0"
+"""The EtherType of probes, for who cannot afford to call `is_probe` for each packet."""
+
 
 class ProbeKind(IntEnum):
     """Byte 0 of a probe."""
@@ -30,7 +33,7 @@ class Probe:
 
 def is_probe(frame: bytes) -> bool:
     """Whether the frame's EtherType is 0."""
-    return frame[12:ETHERNET_HEADER] == b"\0\0"
+    return frame[12:ETHERNET_HEADER] == PROBE_TYPE
 
 
 def make_request(length: int, entropy: Callable[[int], bytes]) -> bytes:

@@ -5,12 +5,13 @@ Not here: anything about IP.
 
 from __future__ import annotations
 
+from gmesh.values import ETHERNET_HEADER
+
 ARP = b"\x08\x06"
 IPV4 = b"\x08\x00"
 IPV6 = b"\x86\xdd"
 VLAN = b"\x81\x00"
 
-HEADER = 14
 VLAN_TAG = 4
 
 
@@ -18,8 +19,8 @@ def payload(frame: bytes) -> tuple[bytes, int]:
     """The EtherType (2 bytes) and the offset of the payload, both behind one VLAN tag if there is one."""
     kind = frame[12:14]
     if kind == VLAN:
-        return frame[16:18], HEADER + VLAN_TAG
-    return kind, HEADER
+        return frame[16:18], ETHERNET_HEADER + VLAN_TAG
+    return kind, ETHERNET_HEADER
 
 
 def answer_header(frame: bytes, start: int) -> bytes:

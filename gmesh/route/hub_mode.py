@@ -5,10 +5,11 @@ Not here: who everyone is, see `forwarder`.
 
 from __future__ import annotations
 
-from gmesh.route import ethernet, verdicts
+from gmesh.route import verdicts
 from gmesh.route.forwarder import Forwarder, MtuOf
 from gmesh.route.subnets import SubnetTable
 from gmesh.route.verdicts import Drop, ToDevice, Verdict
+from gmesh.values import ETHERNET_HEADER
 
 
 class HubMode:
@@ -21,7 +22,7 @@ class HubMode:
 
     def decide(self, frame: bytes, source: str, _mtus: MtuOf, _now: float) -> list[Verdict]:
         """What happens to ``frame`` that came from the node ``source`` (the own name means the device)."""
-        if len(frame) < ethernet.HEADER:
+        if len(frame) < ETHERNET_HEADER:
             return [Drop(verdicts.TOO_SHORT)]
         if self._kernel_forwards and source != self._me:
             return [ToDevice(frame)]

@@ -11,7 +11,7 @@ from gmesh.route.icmp import Trouble
 from gmesh.route.mss import may_carry_mss
 from gmesh.route.subnets import EVERYBODY, SubnetTable
 from gmesh.route.verdicts import Drop, ToDevice, ToNode, Verdict
-from gmesh.values import SubnetKind
+from gmesh.values import ETHERNET_HEADER, SubnetKind
 
 CACHE_SIZE = 4096
 """Destinations remembered per address family. When full, all are forgotten: a scan must not cost memory."""
@@ -39,7 +39,7 @@ class RouterMode:
     def decide(self, frame: bytes, source: str, mtus: MtuOf, now: float) -> list[Verdict]:
         """What happens to ``frame`` that came from the node ``source`` (the own name means the device)."""
         if source != self._me:
-            if len(frame) < ethernet.HEADER:
+            if len(frame) < ETHERNET_HEADER:
                 return [Drop(verdicts.TOO_SHORT)]
             if self._kernel_forwards:
                 return [ToDevice(frame)]
@@ -50,7 +50,7 @@ class RouterMode:
             return self._ipv6(frame, source, mtus, now)
         if kind == ethernet.ARP:
             return self._resolve(neighbours.arp_request(frame), source)
-        return [Drop(verdicts.UNKNOWN_TYPE if len(frame) >= ethernet.HEADER else verdicts.TOO_SHORT)]
+        return [Drop(verdicts.UNKNOWN_TYPE if len(frame) >= ETHERNET_HEADER else verdicts.TOO_SHORT)]
 
     def straight(self, address: bytes) -> Path | None:
         """The path of whole IP packets to ``address`` (4 or 16 bytes), where it holds for all of them; else None.

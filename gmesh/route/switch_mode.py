@@ -12,7 +12,7 @@ from gmesh.route.icmp import Trouble
 from gmesh.route.mss import may_carry_mss
 from gmesh.route.subnets import EVERYBODY, SubnetTable
 from gmesh.route.verdicts import Drop, ToDevice, ToNode, Verdict
-from gmesh.values import SubnetKind
+from gmesh.values import ETHERNET_HEADER, SubnetKind
 
 CACHE_SIZE = 4096
 """Destinations remembered. When full, all are forgotten: made-up addresses must not cost memory."""
@@ -40,7 +40,7 @@ class SwitchMode:
     def decide(self, frame: bytes, source: str, mtus: MtuOf, now: float) -> list[Verdict]:
         """What happens to ``frame`` that came from the node ``source`` (the own name means the device)."""
         length = len(frame)
-        if length < ethernet.HEADER:
+        if length < ETHERNET_HEADER:
             return [Drop(verdicts.TOO_SHORT)]
         if source != self._me and self._kernel_forwards:
             return [ToDevice(frame)]
