@@ -18,7 +18,7 @@ from gmesh.daemon.logging_setup import log, wants
 from gmesh.daemon.scripts import ScriptQueue
 from gmesh.daemon.snapshot import build_snapshot
 from gmesh.daemon.standby import Standby
-from gmesh.dataplane.contract import DataPlane, FrameForPeer
+from gmesh.dataplane.contract import DataPlane, FrameForPeer, PlaneEvent
 from gmesh.errors import PeerError
 from gmesh.mesh.actions import (
     Action,
@@ -39,7 +39,6 @@ from gmesh.mesh.actions import (
     SubnetDown,
     SubnetUp,
 )
-from gmesh.mesh.events import DataEvent
 from gmesh.mesh.mesh import Mesh
 from gmesh.mesh.settings import MeshSettings
 from gmesh.net.addresses import is_own_address
@@ -79,7 +78,7 @@ class Hub:
         clock: Callable[[], float],
         scripts: ScriptQueue | Standby,
         lookup: Callable[[str], PeerCredentials],
-        plane: Callable[[Callable[[list[DataEvent | FrameForPeer]], None]], DataPlane],
+        plane: Callable[[Callable[[list[PlaneEvent]], None]], DataPlane],
         lost: Callable[[str], None],
     ) -> None:
         self.settings = settings
@@ -237,7 +236,7 @@ class Hub:
 
     # What the data plane reports
 
-    def data_events(self, events: list[DataEvent | FrameForPeer]) -> None:
+    def data_events(self, events: list[PlaneEvent]) -> None:
         """The data plane's upcall: once per batch."""
         now = self._clock()
         for event in events:

@@ -9,7 +9,16 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Protocol
 
-from gmesh.mesh.actions import SendProbe, SetPath
+from gmesh.mesh.actions import (
+    DatagramByTcp,
+    DropSession,
+    InstallSession,
+    OpenHandshake,
+    SendProbe,
+    SessionStep,
+    SetPath,
+    UseSession,
+)
 from gmesh.mesh.events import DataEvent, FlowCounters
 from gmesh.proto.packet import PacketKey
 from gmesh.route.snapshot import RouteSnapshot
@@ -23,7 +32,19 @@ class FrameForPeer:
     frame: bytes
 
 
-Upcall = Callable[[list[DataEvent | FrameForPeer]], None]
+@dataclass(frozen=True, slots=True)
+class DatagramForPeer:
+    """An SPTPS datagram from ``source`` to ``target`` that has to travel over the meta connection of the neighbour
+    ``node``: as SPTPS_PACKET, or within a REQ_KEY where that one knows no better (data-sptps 5)."""
+
+    node: str
+    source: str
+    target: str
+    datagram: bytes
+
+
+PlaneEvent = DataEvent | FrameForPeer | DatagramForPeer
+Upcall = Callable[[list[PlaneEvent]], None]
 
 
 class DataPlane(Protocol):
@@ -43,6 +64,16 @@ class DataPlane(Protocol):
 
     def forget_send_key(self, node: str) -> None: ...
 
+    def install_session(self, action: InstallSession) -> None: ...
+
+    def use_session(self, action: UseSession) -> None: ...
+
+    def drop_session(self, action: DropSession) -> None: ...
+
+    def session_step(self, action: SessionStep) -> None: ...
+
+    def open_handshake(self, action: OpenHandshake) -> None: ...
+
     def forget_flow(self, node: str) -> None: ...
 
     def set_path(self, path: SetPath) -> None: ...
@@ -51,6 +82,12 @@ class DataPlane(Protocol):
 
     def frame_from_peer(self, node: str, frame: bytes) -> None:
         """A frame that arrived as PACKET from the neighbour ``node``; relayed frames stay on TCP as specified."""
+
+    def datagram_from_peer(self, neighbour: str, destination: bytes, source: bytes, datagram: bytes) -> None:
+        """The body of an SPTPS_PACKET from ``neighbour``: node ids of 6 bytes each, and what those nodes exchange."""
+
+    def datagram_by_tcp(self, action: DatagramByTcp) -> None:
+        """The same, where names were given instead of ids."""
 
     def counters(self, node: str) -> FlowCounters | None:
         """Counters of a node's flow, or None where it never had one."""

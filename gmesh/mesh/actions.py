@@ -9,6 +9,8 @@ from collections.abc import Hashable
 from dataclasses import dataclass
 
 from gmesh.proto.packet import PacketKey
+from gmesh.proto.sptps_flow import FlowState
+from gmesh.proto.sptps_handshake import Step
 from gmesh.values import Address, Subnet
 
 
@@ -27,7 +29,7 @@ class SendLine:
 
 @dataclass(frozen=True, slots=True)
 class ProceedHandshake:
-    """Let a verified handshake go on to its last step (`proto.meta.LegacyMeta.proceed`)."""
+    """Let a verified handshake go on to its last step (`proto.meta_base.MetaConnection.proceed`)."""
 
     connection: int
 
@@ -69,8 +71,86 @@ class ForgetSendKey:
 
 
 @dataclass(frozen=True, slots=True)
+class InstallSession:
+    """The data plane takes over the flow of an SPTPS session with ``node`` whose first handshake is done.
+
+    ``session`` is a number that the mesh never uses again. Datagrams of every installed session of a node are opened;
+    what is sent goes by the one that `UseSession` named last. ``compression`` is the level that the node wants to
+    receive, ``own_compression`` the one that we announced (data-sptps 3).
+    """
+
+    node: str
+    session: int
+    flow: FlowState
+    compression: int = 0
+    own_compression: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class UseSession:
+    """Packets to ``node`` are sealed in this session from now on; what waited for one is sent."""
+
+    node: str
+    session: int
+
+
+@dataclass(frozen=True, slots=True)
+class DropSession:
+    """Forget a session of ``node``, replay state and all."""
+
+    node: str
+    session: int
+
+
+@dataclass(frozen=True, slots=True)
+class SessionStep:
+    """Do what a renewal asks for with an installed session, in this order (`proto.sptps_datagram.perform_step`).
+
+    The datagram of a `SendHandshake` comes back as a `HandshakeSealed` event.
+    """
+
+    node: str
+    session: int
+    step: Step
+
+
+@dataclass(frozen=True, slots=True)
+class OpenHandshake:
+    """A handshake record of ``node`` came by ANS_KEY: open it in whichever installed session it fits.
+
+    It comes back as a `HandshakeOpened` event, or is counted and dropped.
+    """
+
+    node: str
+    datagram: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class DatagramByTcp:
+    """An SPTPS datagram from ``source`` to ``target`` came by way of the neighbour ``neighbour`` inside a REQ_KEY
+    (meta-sptps 7.1, sub-request 21): open it, or relay it."""
+
+    neighbour: str
+    source: str
+    target: str
+    datagram: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class StorePublicKey:
+    """Append the Ed25519 key (32 usable bytes) that ``node`` told us to its host file, unless that has one.
+
+    ``proved`` where its RSA key proved it (an upgrade); otherwise it is trusted on first use only.
+    """
+
+    node: str
+    public: bytes
+    proved: bool
+
+
+@dataclass(frozen=True, slots=True)
 class ForgetFlow:
-    """``node`` is gone or starts afresh: drop both keys, the path and the replay state."""
+    """``node`` is gone or starts afresh: drop keys, sessions, the path and the replay state."""
 
     node: str
 
@@ -148,6 +228,20 @@ class SubnetDown:
 
 
 @dataclass(frozen=True, slots=True)
+class Dial:
+    """AutoConnect: keep a connection to ``node``, which the configuration need not name."""
+
+    node: str
+
+
+@dataclass(frozen=True, slots=True)
+class StopDialling:
+    """AutoConnect: do without the connection that a `Dial` asked for; never one that the configuration names."""
+
+    node: str
+
+
+@dataclass(frozen=True, slots=True)
 class Log:
     """A line for the log: ``level`` is one of the standard library's, ``debug`` the least debug level that shows it.
 
@@ -168,6 +262,13 @@ Action = (
     | InstallSendKey
     | InstallReceiveKey
     | ForgetSendKey
+    | InstallSession
+    | UseSession
+    | DropSession
+    | SessionStep
+    | OpenHandshake
+    | DatagramByTcp
+    | StorePublicKey
     | ForgetFlow
     | SetPath
     | SendProbe
@@ -176,5 +277,7 @@ Action = (
     | NodeDown
     | SubnetUp
     | SubnetDown
+    | Dial
+    | StopDialling
     | Log
 )

@@ -6,7 +6,7 @@ Not here: requests from peers, which are `proto.requests`.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Protocol
 
 from gmesh.values import Address
@@ -14,7 +14,8 @@ from gmesh.values import Address
 
 @dataclass(frozen=True, slots=True)
 class KeyNeeded:
-    """A frame was to go to ``node`` and there is no sending key for it (at most once a second per node)."""
+    """A frame was to go to ``node`` and there is no sending key or session for it, or a datagram claims to be from it
+    and there is none to open it with (at most once a second per node)."""
 
     node: str
 
@@ -46,9 +47,51 @@ class TooBig:
 
 @dataclass(frozen=True, slots=True)
 class ReceiveKeyWorn:
-    """``node`` used more than 2**30 sequence numbers of the key we made for it (data-legacy 3.4)."""
+    """``node`` used more than 2**30 sequence numbers of the key we made for it (data-legacy 3.4), or either end of its
+    session more than 2**31 record numbers (requirement 3)."""
 
     node: str
+
+
+@dataclass(frozen=True, slots=True)
+class HandshakeOpened:
+    """``data`` of a handshake record of ``node``, authentic and new in this session (answer to `OpenHandshake`)."""
+
+    node: str
+    session: int
+    data: bytes = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class HandshakeSealed:
+    """The datagram of a handshake record that a `SessionStep` asked for, to be sent to ``node`` by ANS_KEY."""
+
+    node: str
+    session: int
+    datagram: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class SessionDoubted:
+    """A datagram that says it is of ``node`` opens in none of its sessions (at most once a second per node)."""
+
+    node: str
+
+
+@dataclass(frozen=True, slots=True)
+class SessionConfirmed:
+    """The first authentic datagram of ``node`` arrived in this session."""
+
+    node: str
+    session: int
+
+
+@dataclass(frozen=True, slots=True)
+class RelayedDatagram:
+    """An authentic packet of ``node`` for us came through a relay or by TCP (at most once a second per node)."""
+
+    node: str
+    by_tcp: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,7 +101,18 @@ class MacSeen:
     mac: bytes
 
 
-NodeEvent = KeyNeeded | ProbeReceived | AddressSeen | TooBig | ReceiveKeyWorn
+NodeEvent = (
+    KeyNeeded
+    | ProbeReceived
+    | AddressSeen
+    | TooBig
+    | ReceiveKeyWorn
+    | HandshakeOpened
+    | HandshakeSealed
+    | SessionDoubted
+    | SessionConfirmed
+    | RelayedDatagram
+)
 """What is about one node's data channel."""
 
 DataEvent = NodeEvent | MacSeen

@@ -37,6 +37,15 @@ class MeshSettings:
     """Tell neighbours of nothing but ourselves, and believe them only what concerns them or us (topology 10)."""
     host_subnets: Mapping[str, frozenset[Subnet]] | None = None
     """StrictSubnets: the subnets of other nodes are these, by name, whatever is announced. None: what is announced."""
+    udp_discovery: bool = True
+    """No: UDP is assumed to work with SPTPS nodes, and nothing is probed (data-sptps 4.1)."""
+    udp_discovery_interval: float = 2.0
+    udp_discovery_keepalive: float = 10.0
+    udp_discovery_timeout: float = 30.0
+    """These three bound from above what our own machine does sooner by itself."""
+    udp_info_interval: float = 5.0
+    mtu_info_interval: float = 5.0
+    auto_connect: bool = False
     local_discovery: bool = False
     """Look for nodes in our own network: at the local addresses that they announce, and by broadcast."""
     mac_expire: float | None = None

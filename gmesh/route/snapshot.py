@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from gmesh.values import Subnet
+from gmesh.values import OPTION_VERSION_SHIFT, Subnet
 
 
 @dataclass(frozen=True, slots=True)
@@ -16,7 +16,8 @@ class RouteNode:
     """A node as routing sees it (topology 8). ``via`` and ``next_hop`` are names, empty where unreachable.
 
     ``options`` are the bits of the last edge on the path. ``neighbour`` says that an active connection to it exists,
-    ``tree`` that this connection is on the minimum spanning tree.
+    ``tree`` that this connection is on the minimum spanning tree, ``sptps`` that packets for the node itself are sealed
+    end to end in an SPTPS session, whatever lies between.
     """
 
     name: str
@@ -26,6 +27,12 @@ class RouteNode:
     options: int = 0
     neighbour: bool = False
     tree: bool = False
+    sptps: bool = False
+
+    @property
+    def minor(self) -> int:
+        """The node's minor protocol version, 0 for tinc 1.0 (meta-sptps 2)."""
+        return self.options >> OPTION_VERSION_SHIFT
 
 
 @dataclass(frozen=True, slots=True)
