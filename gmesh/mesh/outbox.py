@@ -11,6 +11,7 @@ from collections.abc import Hashable
 MAX_PLAIN_LINES = 1000
 """The most waiting lines without a fact; above it the oldest of them goes."""
 PACKET_NUMBER = 17
+SPTPS_PACKET_NUMBER = 21
 _REMOVALS = (b"11 ", b"13 ")
 """DEL_SUBNET and DEL_EDGE."""
 
@@ -75,11 +76,18 @@ class Outbox:
 
         ``chance`` is a fresh random value in [0, 1).
         """
+        return self._put_body(PACKET_NUMBER, frame, chance)
+
+    def put_datagram(self, destination: bytes, source: bytes, datagram: bytes, chance: float) -> bool:
+        """Queue an SPTPS_PACKET between two node ids of 6 bytes (meta-sptps 6), under the same rule."""
+        return self._put_body(SPTPS_PACKET_NUMBER, destination + source + datagram, chance)
+
+    def has_room(self, chance: float) -> bool:
+        """Whether random early drop spares what is to be queued now; counted as a dropped frame where it does not."""
         half = self.max_bytes / 2
         if self.bytes > half and (self.bytes - half) > chance * half:
             self.dropped_frames += 1
             return False
-        self._append(b"%d %d\n" % (PACKET_NUMBER, len(frame)) + frame, None)
         return True
 
     def take(self, limit: int) -> bytes:
@@ -106,6 +114,12 @@ class Outbox:
         self._by_fact.clear()
         self._plain.clear()
         self.bytes = 0
+
+    def _put_body(self, number: int, body: bytes, chance: float) -> bool:
+        if not self.has_room(chance):
+            return False
+        self._append(b"%d %d\n" % (number, len(body)) + body, None)
+        return True
 
     def _append(self, data: bytes, fact: Hashable) -> int:
         place = self._next

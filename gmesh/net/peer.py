@@ -24,8 +24,8 @@ import gevent.socket
 from gmesh.errors import PeerError
 from gmesh.mesh.outbox import Outbox
 from gmesh.net.contract import Hub
-from gmesh.proto.meta import LegacyMeta
-from gmesh.proto.meta_events import Active, Identified, MetaEvent, Verified
+from gmesh.proto.meta_base import MetaConnection
+from gmesh.proto.meta_events import Active, Identified, MetaEvent, PublicKeyReceived, Verified
 from gmesh.values import Address
 
 READ_SIZE = 4096
@@ -109,7 +109,7 @@ class PeerConnection:
         *,
         sock: Any,
         address: Address,
-        meta: LegacyMeta,
+        meta: MetaConnection,
         outbox: Outbox,
         hub: Hub,
         clock: Callable[[], float],
@@ -125,6 +125,8 @@ class PeerConnection:
         self.active = False
         self.refused = False
         """Whether the connection ended before it was active because one of its ends did not accept the other."""
+        self.upgraded = False
+        """Whether it was only there to exchange Ed25519 keys, and has done so."""
         self.outbox = outbox
         self.meta = meta
         self.gate: Gate | None = None
@@ -165,6 +167,20 @@ class PeerConnection:
             self._wake_writer()
         return taken
 
+    def send_datagram(self, destination: bytes, source: bytes, datagram: bytes) -> bool:
+        """Queue an SPTPS_PACKET between two node ids of 6 bytes, subject to random early drop likewise."""
+        taken = self.outbox.put_datagram(destination, source, datagram, random.random())
+        if taken:
+            self._wake_writer()
+        return taken
+
+    def send_datagram_line(self, line: str) -> bool:
+        """Queue a REQ_KEY that carries a datagram, for a peer that knows no SPTPS_PACKET; dropped likewise."""
+        taken = self.outbox.has_room(random.random())
+        if taken:
+            self.send_line(line)
+        return taken
+
     def proceed(self) -> None:
         """Let a verified handshake finish. Raises PeerError."""
         for event in self.meta.proceed(self._clock()):
@@ -202,7 +218,7 @@ class PeerConnection:
         """Serve the connection until it ends; returns why it ended. The socket is closed on return."""
         try:
             broke_protocol = self._serve()
-            if broke_protocol and not self.outgoing and not self.active:
+            if broke_protocol and not self.outgoing and self.refused:
                 # A stranger learns nothing from an error: the connection stays open for a moment (meta-legacy 12).
                 self._ended.wait(TARPIT_SECONDS)
         finally:
@@ -219,7 +235,7 @@ class PeerConnection:
             reason = self._read()
         except PeerError as error:
             reason, broke_protocol = str(error), True
-            self.refused = not self.active
+            self.refused = not self.active and not self.upgraded
             # The protocol object keeps the error, and so the frames that hold the object: garbage that would pile up.
             error.__traceback__ = None
         except OSError as error:
@@ -280,6 +296,8 @@ class PeerConnection:
     def _handle(self, event: MetaEvent) -> None:
         if self.gate is not None and isinstance(event, Identified | Verified):
             self.gate.progress()
+        if isinstance(event, PublicKeyReceived):
+            self.upgraded = True
         if isinstance(event, Active):
             self.active = True
             if self.gate is not None:

@@ -1,7 +1,7 @@
-"""The legacy meta connection without I/O: handshake, time-outs, requests (meta-legacy 3, 4, 9, 11).
+"""The legacy meta connection after the IDs, without I/O: handshake, time-outs, requests (meta-legacy 3, 4, 9, 11).
 
-Bytes go in by `receive`, events come out, bytes to send wait in a FIFO. Not here: sockets, what requests do, and which
-of two connections to the same peer survives.
+Bytes go in by `receive`, events come out, bytes to send wait in a FIFO. Not here: the IDs and the choice of the
+handshake (`meta_start.py`), sockets, what requests do, and which of two connections to the same peer survives.
 """
 
 from __future__ import annotations
@@ -22,13 +22,11 @@ from gmesh.proto.meta_base import (
     MetaState,
     PeerCredentials,
 )
-from gmesh.proto.meta_events import Active, ControlRequested, FrameReceived, Identified, MetaEvent, Verified
+from gmesh.proto.meta_events import FrameReceived, MetaEvent, Verified
 from gmesh.proto.requests import (
-    PROTOCOL_MAJOR,
     Ack,
     Challenge,
     ChallengeReply,
-    Id,
     MetaKey,
     Request,
     parse_request,
@@ -37,11 +35,11 @@ from gmesh.proto.requests import (
 )
 from gmesh.values import ETHERNET_HEADER, MTU
 
-_HandshakeRequest = type[Id] | type[MetaKey] | type[Challenge] | type[ChallengeReply] | type[Ack]
+_HandshakeRequest = type[MetaKey] | type[Challenge] | type[ChallengeReply] | type[Ack]
 
 
 class LegacyMeta(MetaConnection):
-    """A meta connection with RSA keys."""
+    """A meta connection with RSA keys, from behind the IDs on."""
 
     def __init__(
         self,
@@ -49,42 +47,40 @@ class LegacyMeta(MetaConnection):
         outgoing: bool,
         my_name: str,
         private_key: RsaPrivateKey,
-        expected_name: str = "",
-        credentials: Callable[[str], PeerCredentials],
+        name: str,
+        credentials: PeerCredentials,
         entropy: Entropy,
-        now: float,
+        started: float,
         ping_interval: float,
         ping_timeout: float,
         meta_cipher: int = AES_256_CFB,
         port: str,
-        minor: int | None = None,
     ) -> None:
-        """``credentials`` raises PeerError for an unknown name; times are seconds; ``port`` is ours, as text.
+        """``credentials`` are those of the identified peer ``name``, its RSA key among them.
 
-        ``minor`` is the minor protocol version in our ID; tinc 1.0 and None have none.
+        Times are seconds; the time for authentication and the weight count from ``started``. ``port`` is ours, as text.
         """
         if meta_cipher not in STREAM_CIPHERS:
             raise ValueError(f"cipher {meta_cipher} cannot encrypt a meta connection")
+        if credentials.public_key is None:
+            raise ValueError("the legacy handshake needs the peer's RSA key")
         super().__init__(
-            outgoing=outgoing, name=expected_name, now=now, ping_interval=ping_interval, ping_timeout=ping_timeout
+            outgoing=outgoing, name=name, now=started, ping_interval=ping_interval, ping_timeout=ping_timeout
         )
         self._my_name = my_name
-        self._private_key = private_key
-        self._expected_name = expected_name
-        self._find_credentials = credentials
-        self._entropy = entropy
-        self._meta_cipher = meta_cipher
+        self._credentials = credentials
         self._port = port
-        self._minor = minor
         self._framing = LineFraming()
         self._body_length: int | None = None
         self._output = bytearray()
         self._encryption: MetaStream | None = None
-        self._auth: LegacyAuth | None = None
         self._challenge: Challenge | None = None
         self._weight = 0
-        if outgoing:
-            self._send(Id(my_name, minor=minor))
+        self._auth = LegacyAuth(private_key, credentials.public_key, entropy, meta_cipher)
+        meta_key, stream = self._auth.make_meta_key()
+        self._send(meta_key)
+        self._encryption = stream
+        self._state = MetaState.METAKEY
 
     @property
     def pending(self) -> int:
@@ -105,17 +101,13 @@ class LegacyMeta(MetaConnection):
         self._raise_pending()
         if self._state is not MetaState.VERIFIED:
             return []
-        auth, _ = self._handshake()
         if not self.outgoing:
             # Only now: a stranger must not use us to answer its challenges (CVE-2018-16737, CVE-2018-16738).
             assert self._challenge is not None
-            self._send(auth.answer(self._challenge))
+            self._send(self._auth.answer(self._challenge))
         self._send_ack(now)
         self._state = MetaState.ACK
         return self._process(now)
-
-    def take_remaining(self) -> bytes:
-        return self._framing.take_rest()
 
     # Output
 
@@ -137,22 +129,14 @@ class LegacyMeta(MetaConnection):
     def _put(self, plain: bytes) -> None:
         self._output += plain if self._encryption is None else self._encryption.process(plain)
 
-    def _handshake(self) -> tuple[LegacyAuth, PeerCredentials]:
-        assert self._auth is not None
-        assert self._credentials is not None
-        return self._auth, self._credentials
-
     def _send_ack(self, now: float) -> None:
-        _, credentials = self._handshake()
         self._weight = self._weight_since_start(now)
-        self._send(Ack(self._port, self._weight, credentials.options))
+        self._send(Ack(self._port, self._weight, self._known.options))
 
     def _step(self, events: list[MetaEvent], now: float) -> bool:
         if self._state is MetaState.VERIFIED:
             if len(self._framing) > MAX_WAITING_INPUT:
                 raise PeerError("requests before the handshake was finished")
-            return False
-        if self._state is MetaState.CONTROL:
             return False
         if self._body_length is not None:
             return self._take_body(events, self._body_length)
@@ -177,8 +161,6 @@ class LegacyMeta(MetaConnection):
         return True
 
     def _handshake_line(self, events: list[MetaEvent], line: str) -> None:
-        if self._state is MetaState.ID and self._is_special(events, line):
-            return
         expected, handle = _HANDSHAKE[self._state]
         try:
             number = request_number(line)
@@ -196,21 +178,6 @@ class LegacyMeta(MetaConnection):
             return
         handle(self, events, parse_request(line))
 
-    def _is_special(self, events: list[MetaEvent], line: str) -> bool:
-        """Greetings that are no ID of a node: a control client's, an invited node's."""
-        fields = line.split()
-        if self.outgoing or len(fields) < 2 or fields[0] != "0":
-            return False
-        if fields[1].startswith("^"):
-            if not line.isascii():
-                raise PeerError("the cookie is no ASCII text")
-            self._state = MetaState.CONTROL
-            events.append(ControlRequested(fields[1][1:]))
-            return True
-        if fields[1].startswith("?"):
-            raise PeerError("wants to join with an invitation, and this daemon takes none")
-        return False
-
     def _is_upgrade(self, events: list[MetaEvent], line: str) -> bool:
         """Whether an ACK was one of the upgrade to Ed25519 keys, and is dealt with (meta-legacy 4.6)."""
         fields = line.split()
@@ -221,68 +188,32 @@ class LegacyMeta(MetaConnection):
             )
         return False
 
-    def _on_id(self, events: list[MetaEvent], request: Id) -> None:
-        if request.name == self._my_name:
-            raise PeerError(f"the peer calls itself {request.name}, which is our own name")
-        if self._expected_name and request.name != self._expected_name:
-            raise PeerError(f"the peer is {request.name} instead of {self._expected_name}")
-        if request.major != PROTOCOL_MAJOR:
-            raise PeerError(f"{request.name} speaks protocol version {request.major} instead of {PROTOCOL_MAJOR}")
-        self._credentials = self._find_credentials(request.name)
-        self.name = request.name
-        if self._credentials.public_key is None:
-            raise PeerError(f"there is no RSA public key of {request.name}")
-        self._auth = LegacyAuth(self._private_key, self._credentials.public_key, self._entropy, self._meta_cipher)
-        if not self.outgoing:
-            self._send(Id(self._my_name, minor=self._minor))
-        meta_key, stream = self._auth.make_meta_key()
-        self._send(meta_key)
-        self._encryption = stream
-        self._state = MetaState.METAKEY
-        events.append(Identified(request.name, request.minor or 0))
-
     def _on_meta_key(self, events: list[MetaEvent], request: MetaKey) -> None:
-        auth, _ = self._handshake()
-        self._framing.switch(auth.read_meta_key(request).process)
-        self._send(auth.make_challenge())
+        self._framing.switch(self._auth.read_meta_key(request).process)
+        self._send(self._auth.make_challenge())
         self._state = MetaState.CHALLENGE
 
     def _on_challenge(self, events: list[MetaEvent], request: Challenge) -> None:
-        auth, _ = self._handshake()
-        auth.check_challenge(request)
+        self._auth.check_challenge(request)
         if self.outgoing:
-            self._send(auth.answer(request))
+            self._send(self._auth.answer(request))
         else:
             self._challenge = request
         self._state = MetaState.CHAL_REPLY
 
     def _on_reply(self, events: list[MetaEvent], request: ChallengeReply) -> None:
-        auth, _ = self._handshake()
-        auth.verify(request)
+        self._auth.verify(request)
         self._state = MetaState.VERIFIED
         events.append(Verified())
 
     def _on_ack(self, events: list[MetaEvent], request: Ack) -> None:
-        _, credentials = self._handshake()
-        self._state = MetaState.ACTIVE
-        events.append(
-            Active(
-                name=self.name,
-                port=request.port,
-                weight_received=request.weight,
-                weight_sent=self._weight,
-                options_received=request.options,
-                options_sent=credentials.options,
-                clamp_mss=credentials.clamp_mss,
-            )
-        )
+        self._activate(events, request, self._weight)
 
     def _expect_body(self, length: int) -> None:
         self._body_length = length
 
 
 _HANDSHAKE: dict[MetaState, tuple[_HandshakeRequest, Callable[[LegacyMeta, list[MetaEvent], Any], None]]] = {
-    MetaState.ID: (Id, LegacyMeta._on_id),
     MetaState.METAKEY: (MetaKey, LegacyMeta._on_meta_key),
     MetaState.CHALLENGE: (Challenge, LegacyMeta._on_challenge),
     MetaState.CHAL_REPLY: (ChallengeReply, LegacyMeta._on_reply),

@@ -12,7 +12,7 @@ from enum import Enum, auto
 
 from gmesh.crypto.rsa import RsaPublicKey
 from gmesh.errors import PeerError
-from gmesh.proto.meta_events import LineRejected, MetaEvent, PongReceived, RequestReceived
+from gmesh.proto.meta_events import Active, LineRejected, MetaEvent, PongReceived, RequestReceived
 from gmesh.proto.requests import (
     MAX_LINE,
     Ack,
@@ -43,15 +43,12 @@ class PeerCredentials:
     ``public_key`` is None where no RSA key is on file, ``ed25519`` likewise; the latter's bytes come from the file
     ``ed25519_file``. ``options`` are the bits to send in our ACK. ``weight`` is the override of the option Weight in
     milliseconds, None for the measured time. ``clamp_mss`` is the peer's host file's ClampMSS, None where it has none.
-    ``knows_ed25519`` says that the peer's Ed25519 key is on file; the legacy handshake does not look at it, since there
-    is nothing better to fall back from.
     """
 
     public_key: RsaPublicKey | None
     options: int
     weight: int | None = None
     clamp_mss: bool | None = None
-    knows_ed25519: bool = False
     ed25519: bytes | None = None
     ed25519_file: str = ""
 
@@ -109,6 +106,11 @@ class MetaConnection:
         return self._state is MetaState.ACTIVE
 
     @property
+    def sptps(self) -> bool:
+        """Whether requests travel in SPTPS records."""
+        return False
+
+    @property
     def credentials(self) -> PeerCredentials | None:
         """What was known of the peer when it said its name; None before that."""
         return self._credentials
@@ -141,7 +143,7 @@ class MetaConnection:
         raise NotImplementedError
 
     def take_remaining(self) -> bytes:
-        """After `ControlRequested`: the bytes that followed the greeting and were not parsed here."""
+        """After `ControlRequested` or `InvitationRequested`: the bytes that followed the greeting, not parsed here."""
         raise NotImplementedError
 
     # Time
@@ -208,9 +210,29 @@ class MetaConnection:
 
     def _weight_since_start(self, now: float) -> int:
         """The weight of our ACK: milliseconds since the connection was started, or what is configured."""
-        assert self._credentials is not None
         elapsed = max(0, min(int((now - self._started) * 1000), 2**31 - 1))
-        return elapsed if self._credentials.weight is None else self._credentials.weight
+        return elapsed if self._known.weight is None else self._known.weight
+
+    @property
+    def _known(self) -> PeerCredentials:
+        """The credentials, once there are some."""
+        assert self._credentials is not None
+        return self._credentials
+
+    def _activate(self, events: list[MetaEvent], ack: Ack, weight_sent: int) -> None:
+        """The peer's ACK is there, and ours is sent."""
+        self._state = MetaState.ACTIVE
+        events.append(
+            Active(
+                name=self.name,
+                port=ack.port,
+                weight_received=ack.weight,
+                weight_sent=weight_sent,
+                options_received=ack.options,
+                options_sent=self._known.options,
+                clamp_mss=self._known.clamp_mss,
+            )
+        )
 
     def _active_line(self, events: list[MetaEvent], line: str, now: float) -> None:
         number = request_number(line)

@@ -12,7 +12,6 @@ from gmesh.crypto.ed25519 import Ed25519PrivateKey
 from gmesh.errors import PeerError
 from gmesh.proto.meta_base import MAX_WAITING_INPUT, MetaConnection, MetaState, PeerCredentials
 from gmesh.proto.meta_events import (
-    Active,
     DatagramReceived,
     FrameReceived,
     InfoReceived,
@@ -83,6 +82,10 @@ class SptpsMeta(MetaConnection):
         )
 
     @property
+    def sptps(self) -> bool:
+        return True
+
+    @property
     def pending(self) -> int:
         return self._session.pending
 
@@ -93,10 +96,10 @@ class SptpsMeta(MetaConnection):
 
     def proceed(self, now: float) -> list[MetaEvent]:
         self._raise_pending()
-        if self._state is not MetaState.VERIFIED or self._credentials is None:
+        if self._state is not MetaState.VERIFIED:
             return []
         self._weight = self._weight_since_start(now)
-        self._send(Ack(self._port, self._weight, self._credentials.options))
+        self._send(Ack(self._port, self._weight, self._known.options))
         self._state = MetaState.ACK
         return self._process(now)
 
@@ -184,20 +187,8 @@ class SptpsMeta(MetaConnection):
             raise PeerError(f"{request_title(number)} where {request_title(Ack.NUMBER)} is expected")
         request = parse_request(line)
         assert isinstance(request, Ack)
-        assert self._credentials is not None
-        self._state = MetaState.ACTIVE
         self._renew_at = now + self._renewal_seconds
-        events.append(
-            Active(
-                name=self.name,
-                port=request.port,
-                weight_received=request.weight,
-                weight_sent=self._weight,
-                options_received=request.options,
-                options_sent=self._credentials.options,
-                clamp_mss=self._credentials.clamp_mss,
-            )
-        )
+        self._activate(events, request, self._weight)
 
     def _expect_body(self, length: int) -> None:
         self._body_length = length

@@ -62,7 +62,10 @@ class MetaStart(MetaConnection):
         port: str,
         renewal_seconds: float = RENEWAL_SECONDS,
     ) -> None:
-        """``ed25519_key`` is None where there is none or ExperimentalProtocol = no; the rest as in `LegacyMeta`."""
+        """``rsa_key`` is None where there is none, ``ed25519_key`` also with ExperimentalProtocol = no.
+
+        ``credentials`` raises PeerError for an unknown name. Times are seconds; ``port`` is ours, as text.
+        """
         super().__init__(
             outgoing=outgoing, name=expected_name, now=now, ping_interval=ping_interval, ping_timeout=ping_timeout
         )
@@ -92,6 +95,10 @@ class MetaStart(MetaConnection):
     @property
     def active(self) -> bool:
         return self._chosen is not None and self._chosen.active
+
+    @property
+    def sptps(self) -> bool:
+        return self._chosen is not None and self._chosen.sptps
 
     @property
     def pending(self) -> int:
@@ -172,7 +179,7 @@ class MetaStart(MetaConnection):
         request = parse_request(line)
         assert isinstance(request, Id)
         self._check_id(request)
-        self._choose(events, request, line, now)
+        self._choose(events, request, now)
         return False
 
     def _is_special(self, events: list[MetaEvent], line: str) -> bool:
@@ -195,32 +202,28 @@ class MetaStart(MetaConnection):
         if request.major != PROTOCOL_MAJOR:
             raise PeerError(f"{request.name} speaks protocol version {request.major} instead of {PROTOCOL_MAJOR}")
 
-    def _choose(self, events: list[MetaEvent], request: Id, line: str, now: float) -> None:
+    def _choose(self, events: list[MetaEvent], request: Id, now: float) -> None:
         if self._credentials is None:
             self._credentials = self._find_credentials(request.name)
         self.name = request.name
-        credentials, theirs = self._credentials, request.minor or 0
-        minor = effective_minor(
-            theirs, ours=self._ed25519_key is not None, peer_key_known=credentials.ed25519 is not None
-        )
-        if self._ed25519_key is not None and credentials.ed25519 is not None and theirs == MINOR_LEGACY:
-            raise PeerError(_rollback(request.name, credentials.ed25519_file))
-        if minor > MINOR_UPGRADE:
-            self._begin_sptps(events, request, now)
-        else:
-            self._begin_legacy(events, line, minor, now)
-
-    def _begin_sptps(self, events: list[MetaEvent], request: Id, now: float) -> None:
-        assert self._credentials is not None
-        assert self._ed25519_key is not None
+        ours, peer_key, theirs = self._ed25519_key is not None, self._known.ed25519, request.minor or 0
+        if ours and peer_key is not None and theirs == MINOR_LEGACY:
+            raise PeerError(_rollback(request.name, self._known.ed25519_file))
+        minor = effective_minor(theirs, ours=ours, peer_key_known=peer_key is not None)
+        self._chosen = self._sptps(now) if minor > MINOR_UPGRADE else self._legacy(minor)
         if not self.outgoing:
-            self._send(Id(self._my_name, minor=MINOR))
-        self._chosen = SptpsMeta(
+            self._send(Id(self._my_name, minor=self._minor_for(self._known)))
+        events.append(Identified(request.name, theirs))
+        self._hand_over(events, self._framing.take_rest(), now)
+
+    def _sptps(self, now: float) -> SptpsMeta:
+        assert self._ed25519_key is not None
+        return SptpsMeta(
             outgoing=self.outgoing,
             my_name=self._my_name,
             private_key=self._ed25519_key,
-            name=request.name,
-            credentials=self._credentials,
+            name=self.name,
+            credentials=self._known,
             entropy=self._entropy,
             now=now,
             started=self._started,
@@ -229,38 +232,35 @@ class MetaStart(MetaConnection):
             port=self._port,
             renewal_seconds=self._renewal_seconds,
         )
-        events.append(Identified(request.name, request.minor or 0))
-        self._hand_over(events, self._framing.take_rest(), now)
 
-    def _begin_legacy(self, events: list[MetaEvent], line: str, minor: int, now: float) -> None:
-        credentials = self._credentials
-        assert credentials is not None
-        if self._rsa_key is None:
-            raise PeerError(f"{self.name} wants the legacy protocol, and we have no RSA key for it")
+    def _legacy(self, minor: int) -> LegacyMeta:
+        if self._rsa_key is None or self._known.public_key is None:
+            raise PeerError(self._why_no_legacy(minor))
         arguments: dict[str, Any] = {
             "outgoing": self.outgoing,
             "my_name": self._my_name,
             "private_key": self._rsa_key,
-            "expected_name": self._expected_name,
-            "credentials": lambda name: credentials,
+            "name": self.name,
+            "credentials": self._known,
             "entropy": self._entropy,
-            "now": self._started,
+            "started": self._started,
             "ping_interval": self._ping_interval,
             "ping_timeout": self._ping_timeout,
             "meta_cipher": self._meta_cipher,
             "port": self._port,
-            "minor": self._minor_for(credentials),
         }
         if minor == MINOR_UPGRADE:
             assert self._ed25519_key is not None
-            self._chosen = UpgradeMeta(public_key=self._ed25519_key.public, **arguments)
-        else:
-            self._chosen = LegacyMeta(**arguments)
-        if self.outgoing:
-            # Its ID; ours went out before anybody could know which connection it would be.
-            self._chosen.data_to_send()
-        # It reads the line again, as if it had been there from the start.
-        self._hand_over(events, line.encode("latin-1") + b"\n" + self._framing.take_rest(), now)
+            return UpgradeMeta(public_key=self._ed25519_key.public, **arguments)
+        return LegacyMeta(**arguments)
+
+    def _why_no_legacy(self, minor: int) -> str:
+        owner = "we have no RSA key" if self._rsa_key is None else f"there is no RSA public key of {self.name}"
+        if self._ed25519_key is None:
+            return f"this daemon speaks only the old protocol of tinc 1.0, for which {owner}"
+        if minor == MINOR_UPGRADE:
+            return f"there is no Ed25519 public key of {self.name} in hosts/{self.name}, and to learn it {owner}"
+        return f"{self.name} speaks only the old protocol of tinc 1.0, for which {owner}"
 
     def _hand_over(self, events: list[MetaEvent], data: bytes, now: float) -> None:
         """Events so far must not be lost to an error behind them; the chosen connection raises it again."""

@@ -66,11 +66,10 @@ class UpgradeMeta(LegacyMeta):
             ed25519.require_usable(public)
         except KeyFileError as error:
             raise PeerError(f"{self.name}'s ACK: {error}") from None
-        _, credentials = self._handshake()
-        known = credentials.ed25519
+        known = self._known.ed25519
         if known is not None and known != public:
             raise PeerError(
-                f"{self.name} has another Ed25519 key than {credentials.ed25519_file or 'its host file'} says. If its "
+                f"{self.name} has another Ed25519 key than {self._known.ed25519_file or 'its host file'} says. If its "
                 f"owner made a new one, replace Ed25519PublicKey there and run: gmesh reload"
             )
         events.append(PublicKeyReceived(self.name, public, known is not None))

@@ -22,9 +22,9 @@ from gmesh.mesh.events import AddressSeen, FlowCounters, KeyNeeded, ProbeReceive
 from gmesh.mesh.mesh import Mesh
 from gmesh.mesh.settings import MeshSettings
 from gmesh.proto import probe
-from gmesh.proto.meta import LegacyMeta
 from gmesh.proto.meta_base import PeerCredentials
 from gmesh.proto.meta_events import Active, Verified
+from gmesh.proto.meta_start import MetaStart
 from gmesh.proto.packet import PacketKey, PacketOpener, PacketSealer
 from gmesh.proto.requests import MAX_LINE, AnsKey, ReqKey, parse_request
 from gmesh.route.router import Router
@@ -102,10 +102,11 @@ def meta(source: random.Random) -> None:
     """Any bytes in any state of a meta connection, in pieces of any size."""
     now = 0.0
     mine, theirs = (
-        LegacyMeta(
+        MetaStart(
             outgoing=outgoing,
             my_name=name,
-            private_key=_KEY,
+            rsa_key=_KEY,
+            ed25519_key=None,
             expected_name=expected,
             credentials=_credentials,
             entropy=source.randbytes,
@@ -139,7 +140,7 @@ def meta(source: random.Random) -> None:
     assert len(mine._framing) <= 2 * MAX_LINE + 65_536
 
 
-def _feed(side: LegacyMeta, data: bytes, source: random.Random, now: float) -> None:
+def _feed(side: MetaStart, data: bytes, source: random.Random, now: float) -> None:
     while data:
         size = source.choice((1, 17, 1000, len(data)))
         piece, data = data[:size], data[size:]

@@ -22,9 +22,9 @@ from pathlib import Path
 
 from gmesh.crypto.rsa import RsaPrivateKey, RsaPublicKey
 from gmesh.errors import PeerError
-from gmesh.proto.meta import LegacyMeta
 from gmesh.proto.meta_base import PeerCredentials
 from gmesh.proto.meta_events import PongReceived, RequestReceived, Verified
+from gmesh.proto.meta_start import MetaStart
 from gmesh.proto.packet import PacketKey, PacketSealer
 from gmesh.proto.probe import make_request
 from gmesh.proto.requests import AnsKey
@@ -58,10 +58,11 @@ class Member:
 
     def __enter__(self) -> Member:
         self.socket = socket.create_connection((self.address, PORT), timeout=30)
-        self.meta = LegacyMeta(
+        self.meta = MetaStart(
             outgoing=True,
             my_name=self.name,
-            private_key=self._private,
+            rsa_key=self._private,
+            ed25519_key=None,
             expected_name=self.victim,
             credentials=lambda name: PeerCredentials(self._public, 0xC),
             entropy=os.urandom,

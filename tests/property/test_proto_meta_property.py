@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 
 from gmesh.errors import PeerError
 from gmesh.proto.framing import LineFraming
-from gmesh.proto.meta import LegacyMeta
 from gmesh.proto.meta_events import FrameReceived, RequestReceived, Verified
+from gmesh.proto.meta_start import MetaStart
 from tests.vectors.legacy import connect, deliver, legacy_meta, pieces
 
 sizes = st.lists(st.integers(1, 700), min_size=1, max_size=12)
@@ -138,7 +138,7 @@ def test_plausible_lines_are_peer_errors_and_nothing_else(outgoing: bool, chunks
     feed(legacy_meta("alice", "bob", outgoing=outgoing), chunks)
 
 
-def feed(meta: LegacyMeta, chunks: list[bytes]) -> None:
+def feed(meta: MetaStart, chunks: list[bytes]) -> None:
     failed = False
     for chunk in chunks:
         try:

@@ -1,6 +1,6 @@
 """Many real meshes on a fake clock: real `Mesh`, `Outbox` and request parsing, links with latency and bandwidth.
 
-The handshake is either the real one (`LegacyMeta` with a shared RSA key) or `PlainMeta`, which has its order of steps
+The handshake is either the real one (`MetaStart` with a shared RSA key) or `PlainMeta`, which has its order of steps
 and its events but no cryptography, because 2 x 4 RSA operations per connection would be most of a run's time.
 """
 
@@ -31,9 +31,9 @@ from gmesh.mesh.events import FlowCounters
 from gmesh.mesh.mesh import Mesh
 from gmesh.mesh.outbox import Outbox
 from gmesh.mesh.settings import MeshSettings
-from gmesh.proto.meta import LegacyMeta
 from gmesh.proto.meta_base import PeerCredentials
 from gmesh.proto.meta_events import Active, Identified, LineRejected, MetaEvent, RequestReceived, Verified
+from gmesh.proto.meta_start import MetaStart
 from gmesh.proto.requests import parse_request
 from gmesh.values import Address, Subnet
 
@@ -102,7 +102,7 @@ class PlainMeta:
         return events
 
 
-Meta = PlainMeta | LegacyMeta
+Meta = PlainMeta | MetaStart
 
 
 class End:
@@ -342,10 +342,11 @@ class World:
         if self.key is None:
             return PlainMeta(outgoing=outgoing, my_name=owner.name, weight=self.random.randrange(5, 400))
         credentials = PeerCredentials(self.key.public, 0xC)
-        return LegacyMeta(
+        return MetaStart(
             outgoing=outgoing,
             my_name=owner.name,
-            private_key=self.key,
+            rsa_key=self.key,
+            ed25519_key=None,
             expected_name=other.name if outgoing else "",
             credentials=lambda name: credentials,
             entropy=self.random.randbytes,

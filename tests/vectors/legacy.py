@@ -11,9 +11,9 @@ from typing import Any
 
 from gmesh.crypto.rsa import RsaPrivateKey
 from gmesh.errors import PeerError
-from gmesh.proto.meta import LegacyMeta
 from gmesh.proto.meta_base import PeerCredentials
 from gmesh.proto.meta_events import MetaEvent, Verified
+from gmesh.proto.meta_start import MetaStart
 
 DATA = Path(__file__).parent / "data"
 
@@ -47,7 +47,7 @@ def scripted_entropy(*answers: bytes) -> Callable[[int], bytes]:
     return entropy
 
 
-def legacy_meta(me: str, peer: str, *, outgoing: bool, **changes: Any) -> LegacyMeta:
+def legacy_meta(me: str, peer: str, *, outgoing: bool, **changes: Any) -> MetaStart:
     """A connection object for alice or bob with sensible arguments; ``changes`` replace some."""
 
     def credentials(name: str) -> PeerCredentials:
@@ -58,7 +58,8 @@ def legacy_meta(me: str, peer: str, *, outgoing: bool, **changes: Any) -> Legacy
     arguments: dict[str, Any] = {
         "outgoing": outgoing,
         "my_name": me,
-        "private_key": private_key(me),
+        "rsa_key": private_key(me),
+        "ed25519_key": None,
         "expected_name": peer if outgoing else "",
         "credentials": credentials,
         "entropy": counting_entropy(3 if outgoing else 77),
@@ -67,7 +68,7 @@ def legacy_meta(me: str, peer: str, *, outgoing: bool, **changes: Any) -> Legacy
         "ping_timeout": 5.0,
         "port": "655",
     }
-    return LegacyMeta(**(arguments | changes))
+    return MetaStart(**(arguments | changes))
 
 
 def pieces(data: bytes, sizes: Iterator[int]) -> Iterator[bytes]:
@@ -79,7 +80,7 @@ def pieces(data: bytes, sizes: Iterator[int]) -> Iterator[bytes]:
         at += size
 
 
-def deliver(sender: LegacyMeta, receiver: LegacyMeta, sizes: Iterator[int], now: float) -> list[MetaEvent]:
+def deliver(sender: MetaStart, receiver: MetaStart, sizes: Iterator[int], now: float) -> list[MetaEvent]:
     """Carry everything that waits from one to the other, and let a verified handshake go on."""
     events: list[MetaEvent] = []
     for piece in pieces(sender.data_to_send(), sizes):
@@ -90,7 +91,7 @@ def deliver(sender: LegacyMeta, receiver: LegacyMeta, sizes: Iterator[int], now:
     return events
 
 
-def connect(initiator: LegacyMeta, responder: LegacyMeta, now: float = 0.0) -> None:
+def connect(initiator: MetaStart, responder: MetaStart, now: float = 0.0) -> None:
     """Run the whole handshake."""
     whole = itertools.repeat(1 << 20)
     for _ in range(6):

@@ -6,7 +6,6 @@ import itertools
 from typing import Any
 
 from gmesh.errors import PeerError
-from gmesh.proto.meta import LegacyMeta
 from gmesh.proto.meta_base import PeerCredentials
 from gmesh.proto.meta_events import MetaEvent, Verified
 from gmesh.proto.meta_start import MetaStart
@@ -42,11 +41,8 @@ def start(me: str, peer: str, *, outgoing: bool, knows: bool = True, **changes: 
     return MetaStart(**(arguments | changes))
 
 
-Meta = MetaStart | LegacyMeta
-
-
 def deliver(
-    sender: Meta, receiver: Meta, now: float = 0.0, sizes: Any = WHOLE, proceed: bool = True
+    sender: MetaStart, receiver: MetaStart, now: float = 0.0, sizes: Any = WHOLE, proceed: bool = True
 ) -> list[MetaEvent]:
     events: list[MetaEvent] = []
     for piece in pieces(sender.data_to_send(), sizes):
@@ -57,7 +53,9 @@ def deliver(
     return events
 
 
-def run(one: Meta, other: Meta, now: float = 0.0, sizes: Any = WHOLE) -> tuple[list[MetaEvent], list[MetaEvent]]:
+def run(
+    one: MetaStart, other: MetaStart, now: float = 0.0, sizes: Any = WHOLE
+) -> tuple[list[MetaEvent], list[MetaEvent]]:
     """Carry bytes until none are left; the events of either end."""
     of_one: list[MetaEvent] = []
     of_other: list[MetaEvent] = []

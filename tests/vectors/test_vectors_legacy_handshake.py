@@ -8,9 +8,9 @@ from typing import Any
 import pytest
 
 from gmesh.crypto.stream import MetaStream
-from gmesh.proto.meta import LegacyMeta
 from gmesh.proto.meta_base import PeerCredentials
 from gmesh.proto.meta_events import Active, FrameReceived, Identified, RequestReceived, Verified
+from gmesh.proto.meta_start import MetaStart
 from tests.vectors.legacy import legacy_meta, load, pieces, private_key, scripted_entropy
 
 SESSIONS = load("legacy-meta-handshake")["sessions"]
@@ -28,7 +28,7 @@ def plain_stream(messages: list[dict[str, Any]]) -> bytes:
     )
 
 
-def replayer(session: dict[str, Any], me: str) -> LegacyMeta:
+def replayer(session: dict[str, Any], me: str) -> MetaStart:
     """An object whose randomness and times are those of the recorded one."""
     peer = "bob" if me == "alice" else "alice"
     lines = [message["line"] for message in own_messages(session, me) if "line" in message]
@@ -63,8 +63,8 @@ def test_replay_of_a_recorded_session(index: int, me: str, size: int) -> None:
     meta.send(plain_stream(after_ack))
     sent = meta.data_to_send()
     recorded = bytes.fromhex(session[f"stream_{me}_to_{peer}"])
-    # 1.1 names its minor version in the ID, we name none; everything after the first line must be equal.
-    assert sent.split(b"\n", 1)[0] == f"0 {me} 17".encode()
+    # 1.1 said its own minor version, which is none of ours; everything after the first line must be equal.
+    assert sent.split(b"\n", 1)[0] == f"0 {me} 17.0".encode()
     assert sent.split(b"\n", 1)[1] == recorded.split(b"\n", 1)[1]
 
     assert isinstance(events[0], Identified)

@@ -16,9 +16,9 @@ from gmesh.crypto.rsa import RsaPrivateKey
 from gmesh.errors import PeerError
 from gmesh.mesh.outbox import Outbox
 from gmesh.net.peer import PeerConnection
-from gmesh.proto.meta import LegacyMeta
 from gmesh.proto.meta_base import PeerCredentials
 from gmesh.proto.meta_events import Active, FrameReceived, Identified, MetaEvent, RequestReceived, Verified
+from gmesh.proto.meta_start import MetaStart
 from gmesh.values import Address
 
 
@@ -107,10 +107,11 @@ def make_peer(
     max_bytes: int = 100_000,
     address: Address | None = None,
 ) -> PeerConnection:
-    meta = LegacyMeta(
+    meta = MetaStart(
         outgoing=outgoing,
         my_name=me,
-        private_key=key_of(me),
+        rsa_key=key_of(me),
+        ed25519_key=None,
         expected_name=peer if outgoing else "",
         credentials=hub.credentials,
         entropy=os.urandom,

@@ -101,10 +101,12 @@ def test_legacy_peers_without_a_key_are_as_before(first: str) -> None:
         return PeerCredentials(private_key(name).public, 0xC)
 
     ours = start(first, legacy_end, outgoing=first == "alice", knows=False)
-    theirs = LegacyMeta(
+    theirs = MetaStart(
         outgoing=first != "alice",
         my_name=legacy_end,
-        private_key=private_key(legacy_end),
+        rsa_key=private_key(legacy_end),
+        ed25519_key=None,
+        expected_name=first if first != "alice" else "",
         credentials=credentials,
         entropy=counting_entropy(9),
         now=0.0,
