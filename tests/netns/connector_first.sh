@@ -23,7 +23,7 @@ for pause in 0 3; do
     kill9 B
     sleep "$pause" # how long the target stays away
     start B
-    if [[ ${KIND[A]} == gmesh ]]; then
+    if ours A; then
         check "back-$pause" "A" "back within a second after $pause s of absence" wait_for 1 "A reaches B" reachable A B
     fi
     check "reconnects-$pause" "A B" "A connects again after $pause s of absence" wait_for 26 "A reaches B" reachable A B

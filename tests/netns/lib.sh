@@ -14,8 +14,14 @@
 #
 # usage of every test: TEST.sh [NAME=VALUE...] [KIND...]
 #
-# KINDS are gmesh (the default), tinc10 and tinc11, one for each node in the order of their letters; NAME=VALUE picks a
-# variant that the test documents.
+# KINDS, one for each node in the order of their letters, are two generations of directories:
+#
+#     gmesh (the default), tinc10    as for tinc 1.0: an RSA key
+#     gmesh11, tinc11                as "tinc init" makes them: an RSA key and an Ed25519 key
+#
+# Host files are exchanged as they are, so a tinc10 has lines of 1.1 in some, and who has Ed25519 keys of whom follows
+# from the kinds. NAME=VALUE picks a variant that the test documents; keys=rsa and keys=ed25519 (for all nodes of the
+# second generation) and experimental=no work in every test.
 
 set -euo pipefail
 
@@ -41,6 +47,7 @@ GMESH_BIN=${GMESH_BIN:-$ROOT_DIR/.venv/bin}
 KINDS=("$@")
 DAEMON_OPTIONS=() # further options of every daemon that a test starts
 declare -A KIND=() PID=() INDEX=() ADDRESS=()
+declare -A KEYS=() # rsa, ed25519 or both: which keys a node is given, where that is not what its kind says
 
 mkdir -p "$BASELINE_DIR"
 
@@ -111,22 +118,28 @@ need() { wait_for "$@" || fail "$2"; }
 
 # --- what is asserted ----------------------------------------------------------------------------------------------
 
-all_kinds() {
-    local kind=$1 name
-    shift
-    for name in "$@"; do [[ ${KIND[$name]} == "$kind" ]] || return 1; done
+# ours NODE...: all of them are gmesh, of either generation.
+ours() {
+    local name
+    for name in "$@"; do [[ ${KIND[$name]} == gmesh* ]] || return 1; done
+}
+# second NODE...: all of them speak the protocol of tinc 1.1.
+second() {
+    local name
+    [[ ${VARIANT[experimental]:-yes} == yes ]] || return 1
+    for name in "$@"; do [[ ${KIND[$name]} == *11 && ${KEYS[$name]} != rsa ]] || return 1; done
 }
 
 # check KEY "NODES" DESCRIPTION COMMAND...
 # KEY names the behaviour, NODES are the nodes whose behaviour it is. All gmesh: a failure fails the test. A stock
-# daemon among them: it is asserted only if the same check passed between stock daemons in this run (the baseline,
-# which is made on demand); the baseline itself only records.
+# daemon among them: it is asserted only if the same check passed between stock daemons of the same generations in this
+# run (the baseline, which is made on demand); the baseline itself only records.
 check() {
     local key=$1 nodes=$2 what=$3 verdict=failed
     shift 3
     if "$@"; then verdict=passed; fi
     if [[ $LAB_BASELINE == yes ]]; then
-        echo "$verdict" >"$BASELINE_DIR/$TEST_NAME.$key"
+        echo "$verdict" >"$BASELINE_DIR/$TEST_NAME.$(stock_kinds).$key"
         say "  baseline $key: $verdict ($what)"
         return 0
     fi
@@ -135,18 +148,32 @@ check() {
         return 0
     fi
     # shellcheck disable=SC2086 # a list of names
-    if all_kinds gmesh $nodes || [[ $(baseline "$key") == passed ]]; then fail "$key: $what"; fi
+    if ours $nodes || [[ $(baseline "$key") == passed ]]; then fail "$key: $what"; fi
     say "  $key: NOT ASSERTED, stock daemons do not do it either ($what)"
 }
 
-# What two stock daemons did in this run: passed or failed.
+# The stock daemons in the places of the nodes, as a word: a test between them is the baseline of this one.
+stock_kinds() {
+    local stock=("${KINDS[@]/#gmesh/tinc10}")
+    stock=("${stock[@]/#tinc1011/tinc11}")
+    local IFS=-
+    echo "${stock[*]}"
+}
+
+# What stock daemons did in this run: passed or failed, or the number that "record" was given.
 baseline() {
-    local file="$BASELINE_DIR/$TEST_NAME.$1"
+    local file stock
+    file="$BASELINE_DIR/$TEST_NAME.$(stock_kinds).$1"
     if [[ ! -e $file ]]; then
-        local stock=("${KINDS[@]/*/tinc10}")
+        IFS=- read -ra stock <<<"$(stock_kinds)"
         GMESH_BASELINE_DIR=$BASELINE_DIR "$0" "${TEST_VARIANT[@]}" "${stock[@]}" >"$LAB_WORK/baseline-run" 2>&1 || true
     fi
     if [[ -e $file ]]; then cat "$file"; else echo failed; fi
+}
+
+# record KEY NUMBER: what was measured between stock daemons, for "baseline KEY".
+record() {
+    [[ $LAB_BASELINE == no ]] || echo "$2" >"$BASELINE_DIR/$TEST_NAME.$(stock_kinds).$1"
 }
 
 # --- networks ------------------------------------------------------------------------------------------------------
@@ -269,6 +296,26 @@ behind() {
     ip -n "$it" route add default via "192.168.$3.1"
 }
 
+# lan NAT N NAME...: hosts in one LAN behind a NAT on network N, with the addresses 192.168.N.2 and on.
+lan() {
+    local router number=1 name wire
+    router=$(space "$1")
+    add_space "wire$2"
+    wire=$(space "wire$2")
+    ip link add up0 netns "$wire" type veth peer name lan0 netns "$router"
+    ip -n "$router" addr add "192.168.$2.1/24" dev lan0
+    ip -n "$router" link set lan0 up
+    ip -n "$wire" link set up0 up
+    for name in "${@:3}"; do
+        number=$((number + 1))
+        add_space "$name"
+        ip -n "$wire" link add link up0 name eth0 netns "$(space "$name")" type macvlan mode bridge
+        ip -n "$(space "$name")" addr add "192.168.$2.$number/24" dev eth0
+        ip -n "$(space "$name")" link set eth0 up
+        ip -n "$(space "$name")" route add default via "192.168.$2.1"
+    done
+}
+
 # --- counters on the wire ------------------------------------------------------------------------------------------
 
 # count SPACE LABEL EXPRESSION...: counts forwarded or local packets that match from now on.
@@ -297,10 +344,20 @@ node() {
     KIND[$name]=${KINDS[$((index - 1))]:-gmesh}
     INDEX[$name]=$index
     dir="$LAB_WORK/$name"
+    if [[ ${KIND[$name]} == *11 ]]; then
+        KEYS[$name]=${KEYS[$name]:-${VARIANT[keys]:-both}}
+    else
+        KEYS[$name]=${KEYS[$name]:-rsa}
+    fi
     mkdir -p "$dir/hosts"
     {
         echo "Name = $name"
         echo "Interface = vpn0"
+        # Connections are those of the test, not those that a daemon finds useful.
+        if [[ ${KIND[$name]} != tinc10 && " $* " != *" AutoConnect="* ]]; then echo "AutoConnect = no"; fi
+        if [[ ${KIND[$name]} == *11 && -n ${VARIANT[experimental]:-} ]]; then
+            echo "ExperimentalProtocol = ${VARIANT[experimental]}"
+        fi
         for option in "$@"; do [[ $option == host.* ]] || echo "${option/=/ = }"; done
     } >"$dir/tinc.conf"
     {
@@ -329,23 +386,51 @@ LAB_BASELINE=yes
 lab_set_baseline() {
     local name
     LAB_BASELINE=yes
-    for name in "${!KIND[@]}"; do [[ ${KIND[$name]} == tinc10 ]] || LAB_BASELINE=no; done
+    for name in "${!KIND[@]}"; do [[ ${KIND[$name]} == tinc1? ]] || LAB_BASELINE=no; done
 }
 
 make_keys() {
-    local dir="$LAB_WORK/$1" log="$LAB_WORK/$1.keys"
+    local dir="$LAB_WORK/$1" log="$LAB_WORK/$1.keys" keys=${KEYS[$1]} choice=()
     case ${KIND[$1]} in
-        tinc10) "$TINCD10" -c "$dir" -K2048 </dev/null >"$log" 2>&1 ;;
-        tinc11) "$TINC11" -b -c "$dir" generate-rsa-keys 2048 </dev/null >"$log" 2>&1 ;;
-        gmesh) "$GMESH_BIN/gmesh-keygen" -c "$dir" --rsa --batch </dev/null >"$log" 2>&1 ;;
+        tinc10) "$TINCD10" -c "$dir" -K2048 ;;
+        tinc11)
+            case $keys in
+                rsa) choice=(generate-rsa-keys 2048) ;;
+                ed25519) choice=(generate-ed25519-keys) ;;
+                both) choice=(generate-keys 2048) ;;
+            esac
+            "$TINC11" -b -c "$dir" "${choice[@]}"
+            ;;
+        gmesh | gmesh11)
+            [[ $keys == both ]] || choice=("--$keys")
+            "$GMESH_BIN/gmesh-keygen" -c "$dir" "${choice[@]}" --batch
+            ;;
         *) fail "unknown kind of node: ${KIND[$1]}" ;;
-    esac || { cat "$log" && fail "no keys for $1"; }
+    esac </dev/null >"$log" 2>&1 || { cat "$log" && fail "no keys for $1"; }
 }
 
-# introduce A B: each gets the other's host file.
+# share FROM TO [rsa|ed25519]: TO gets FROM's host file, with all public keys or with one of them only.
+share() {
+    local from="$LAB_WORK/$1/hosts/$1" to="$LAB_WORK/$2/hosts/$1"
+    case ${3:-all} in
+        all) cp "$from" "$to" ;;
+        rsa) sed '/^Ed25519PublicKey/d' "$from" >"$to" ;;
+        ed25519) sed '/BEGIN RSA/,/END RSA/d' "$from" >"$to" ;;
+    esac
+}
+
+# introduce A B [rsa|ed25519]: each gets the other's host file.
 introduce() {
-    cp "$LAB_WORK/$1/hosts/$1" "$LAB_WORK/$2/hosts/$1"
-    cp "$LAB_WORK/$2/hosts/$2" "$LAB_WORK/$1/hosts/$2"
+    share "$1" "$2" "${3:-all}"
+    share "$2" "$1" "${3:-all}"
+}
+
+# control NAME WORDS...: the daemon's control tool (there is none for tinc10).
+control() {
+    local tool=$TINC11 name=$1
+    shift
+    ! ours "$name" || tool="$GMESH_BIN/gmesh"
+    "$tool" -c "$LAB_WORK/$name" --pidfile "$LAB_WORK/$name.pid" "$@"
 }
 
 # launch NAME: starts the daemon and returns; start NAME also waits until it is ready.
@@ -355,7 +440,7 @@ launch() {
     case ${KIND[$name]} in
         tinc10) command=("$TINCD10") ;;
         tinc11) command=("$TINCD11") ;;
-        gmesh) command=("$GMESH_BIN/gmeshd") ;;
+        gmesh | gmesh11) command=("$GMESH_BIN/gmeshd") ;;
     esac
     echo "=== start" >>"$log"
     in_ns_background "$name" "$log" "${command[@]}" -c "$dir" --pidfile "$LAB_WORK/$name.pid" -D "-d${GMESH_DEBUG:-3}" \
@@ -421,6 +506,20 @@ relayed() {
     local packets
     packets=$(carried "$1" "$2" "$3" 100 "${4:-4}")
     [[ $packets -ge 200 && $packets -lt 999999 ]]
+}
+
+# by_udp FROM TO [AT]: a burst arrives and comes back, and all of it passes AT (the middle router) by UDP, both ways.
+by_udp() {
+    local at=${3:-inet} there back whole
+    if [[ ! -e $LAB_WORK/count.udp.$1.$2.$at ]]; then
+        count "$at" "udp_$1_$2" meta l4proto udp meta length 400-900
+        touch "$LAB_WORK/count.udp.$1.$2.$at"
+    fi
+    there=$(counted "$at" "udp_$1_$2")
+    whole=$(burst "$1" "$2" 50)
+    back=$(counted "$at" "udp_$1_$2")
+    # Each of the 50 is counted once on its way and once on its way back, by a relay once in and once out.
+    [[ $whole -ge 49 && $((back - there)) -ge $([[ $at == inet ]] && echo 98 || echo 196) ]]
 }
 
 # meta_connections NAME OTHER: the TCP connections between the two nodes as NAME's kernel sees them, one a line.

@@ -79,7 +79,7 @@ start C c
 both 16 subnet-up "C's subnets are up"
 # The others change their subnets: gmesh by a reload, tinc 1.0 by coming back.
 change() { sed -i 's/^Subnet = 10.71.*/Subnet = 10.72.0.0\/25/' "$LAB_WORK/C/hosts/C" "$LAB_WORK/c/hosts/c"; }
-if [[ $OTHERS == gmesh ]]; then
+if [[ $OTHERS == gmesh* ]]; then
     change
     hup C
     hup c
