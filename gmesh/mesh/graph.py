@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import heapq
 from collections import deque
+from collections.abc import Collection
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
@@ -38,50 +39,74 @@ class _Path(NamedTuple):
 def run(registry: Registry, now: float) -> GraphChange:
     """Recompute everything. Costs O(E log E) for E edges of reachable nodes, plus one look at every node."""
     change = _apply_paths(registry, _shortest_paths(registry.me), now)
-    tree = {id(edge) for edge in spanning_tree(registry)}
-    for connection in registry.connections.values():
-        on_tree = False
-        if connection.active and connection.node is not None:
-            ours, theirs = registry.edge(registry.me, connection.node), registry.edge(connection.node, registry.me)
-            on_tree = id(ours) in tree or id(theirs) in tree
-        if connection.tree != on_tree:
-            connection.tree = on_tree
-            change.changed = True
+    if _mark_tree(registry):
+        change.changed = True
     return change
 
 
-def _shortest_paths(me: Node) -> dict[str, _Path]:
+def _mark_tree(registry: Registry) -> bool:
+    """Note which of our connections lie on the spanning tree; whether that is news for any of them."""
+    me = registry.me
+    usable = {
+        connection.node
+        for connection in registry.connections.values()
+        if connection.active
+        and connection.node is not None
+        and me.name in connection.node.edges
+        and connection.node.name in me.edges
+    }
+    # The only way out of here is part of every tree.
+    on_tree = usable if len(usable) < 2 else _tree_neighbours(registry, usable)
+    changed = False
+    for connection in registry.connections.values():
+        tree = connection.active and connection.node in on_tree
+        if connection.tree != tree:
+            connection.tree = tree
+            changed = True
+    return changed
+
+
+def _tree_neighbours(registry: Registry, usable: set[Node]) -> set[Node]:
+    me = registry.me
+    tree = spanning_tree(registry, usable)
+    return {edge.source if edge.target is me else edge.target for edge in tree if me in (edge.source, edge.target)}
+
+
+def _shortest_paths(me: Node) -> dict[Node, _Path]:
     """Breadth first over usable edges, targets in name order, tinc 1.0's rule for indirect edges (topology 8)."""
-    paths = {me.name: _Path(False, me, me, 0, None)}
+    paths = {me: _Path(False, me, me, 0, None)}
     queue = deque([me])
     while queue:
         node = queue.popleft()
-        here_indirect, here_hop, here_via, distance, _ = paths[node.name]
-        for name in sorted(node.edges):
-            known = paths.get(name)
+        here_indirect, here_hop, here_via, distance, _ = paths[node]
+        distance += 1
+        here = node.name
+        edges = node.edges
+        for name in sorted(edges) if len(edges) > 1 else edges:
+            edge = edges[name]
+            target = edge.target
+            known = paths.get(target)
             if known is not None and not known[0]:
                 continue
-            edge = node.edges[name]
-            target = edge.target
-            if node.name not in target.edges:
+            if here not in target.edges:
                 continue
-            indirect = here_indirect or bool(edge.options & OPTION_INDIRECT)
-            if known is not None and indirect:
-                continue
-            # Found again by a direct edge: via changes, the next hop stays.
-            first_hop = target if here_hop is me else here_hop
-            next_hop = first_hop if known is None else known.next_hop
-            paths[name] = _Path(indirect, next_hop, here_via if indirect else target, distance + 1, edge)
+            indirect = here_indirect or edge.options & OPTION_INDIRECT != 0
+            if known is not None:
+                if indirect:
+                    continue
+                # Found again by a direct edge: via changes, the next hop stays.
+                next_hop = known[1]
+            else:
+                next_hop = target if here_hop is me else here_hop
+            paths[target] = _Path(indirect, next_hop, here_via if indirect else target, distance, edge)
             queue.append(target)
     return paths
 
 
-def _apply_paths(registry: Registry, paths: dict[str, _Path], now: float) -> GraphChange:
+def _apply_paths(registry: Registry, paths: dict[Node, _Path], now: float) -> GraphChange:
     change = GraphChange()
     for node in registry.nodes.values():
-        if node is registry.me:
-            continue
-        path = paths.get(node.name)
+        path = paths.get(node)
         if path is None:
             if node.reachable:
                 node.reachable = node.indirect = False
@@ -89,71 +114,69 @@ def _apply_paths(registry: Registry, paths: dict[str, _Path], now: float) -> Gra
                 node.distance, node.options, node.last_change = -1, 0, now
                 change.down.append(node)
             continue
-        options = 0 if path.edge is None else path.edge.options
-        node.path_edge = path.edge
-        node.distance = path.distance
+        indirect, next_hop, via, distance, edge = path
+        if edge is None:
+            continue
+        node.path_edge = edge
+        node.distance = distance
         if not node.reachable:
             node.last_change = now
             change.up.append(node)
-        elif (node.indirect, node.next_hop, node.via, node.options) == (
-            path.indirect,
-            path.next_hop,
-            path.via,
-            options,
+        elif (
+            node.next_hop is next_hop and node.via is via and node.options == edge.options and node.indirect == indirect
         ):
             continue
         else:
             change.moved = True
         node.reachable = True
-        node.indirect, node.next_hop, node.via, node.options = path.indirect, path.next_hop, path.via, options
+        node.indirect, node.next_hop, node.via, node.options = indirect, next_hop, via, edge.options
     change.changed = bool(change.up or change.down or change.moved)
-    if change.up or change.down:
-        change.up.sort(key=_name)
-        change.down.sort(key=_name)
+    change.up.sort(key=_name)
+    change.down.sort(key=_name)
     return change
 
 
-def spanning_tree(registry: Registry) -> list[Edge]:
+def spanning_tree(registry: Registry, until: Collection[Node] = ()) -> list[Edge]:
     """The tree that broadcasts follow: the same at every node with the same edges (topology 7).
 
-    Prim's algorithm with edges in the order of (weight, from, to): the heap yields exactly the first edge in that
-    order which joins a visited and an unvisited node, without looking through the list again for each.
+    Prim's algorithm from ourselves. The rule begins elsewhere and takes edges in the order of (weight, from, to); as no
+    two edges are equal in that order there is only one such tree, wherever one begins. Ends early once all nodes of
+    ``until``, where there are any, are in it.
     """
-    reachable_edges = (edge for node in registry.nodes.values() if node.reachable for edge in node.edges.values())
-    first = min(reachable_edges, key=_order, default=None)
-    if first is None:
-        return []
     tree: list[Edge] = []
-    visited: set[str] = set()
+    node = registry.me
+    visited = {node}
+    missing = set(until)
     heap: list[tuple[int, str, str, Edge]] = []
-
-    def visit(node: Node) -> None:
+    push, pop = heapq.heappush, heapq.heappop
+    while True:
         name = node.name
-        visited.add(name)
         for other, edge in node.edges.items():
-            if other in visited:
+            target = edge.target
+            if target in visited:
                 continue
-            reverse = edge.target.edges.get(name)
+            reverse = target.edges.get(name)
             if reverse is None:
                 continue
             # Of the two directions only the one that comes first in the order can be chosen.
-            if (edge.weight, name, other) < (reverse.weight, other, name):
-                heapq.heappush(heap, (edge.weight, name, other, edge))
+            there, back = edge.weight, reverse.weight
+            if there < back or (there == back and name < other):
+                push(heap, (there, name, other, edge))
             else:
-                heapq.heappush(heap, (reverse.weight, other, name, reverse))
-
-    visit(first.source)
-    while heap:
-        edge = heapq.heappop(heap)[3]
-        fresh = edge.target if edge.source.name in visited else edge.source
-        if fresh.name not in visited:
-            tree.append(edge)
-            visit(fresh)
-    return tree
-
-
-def _order(edge: Edge) -> tuple[int, str, str]:
-    return (edge.weight, edge.source.name, edge.target.name)
+                push(heap, (back, other, name, reverse))
+        while heap:
+            edge = pop(heap)[3]
+            node = edge.target if edge.source in visited else edge.source
+            if node not in visited:
+                break
+        else:
+            return tree
+        visited.add(node)
+        tree.append(edge)
+        if node in missing:
+            missing.remove(node)
+            if not missing:
+                return tree
 
 
 def _name(node: Node) -> str:

@@ -6,7 +6,7 @@ connections (`connections.py`). Everyone but the facade reads it only.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass, field
 from enum import Enum, auto
 
@@ -17,7 +17,8 @@ THIRD_PARTY_SHARE = 0.9
 EDGE_OWNER_SHARE = 0.25
 SUBNET_OWNER_SHARE = 0.9
 """The most of the edges and subnets that a single node may have: one may well be the gateway to most networks."""
-
+FEW_SUBNETS = 4
+"""Up to so many subnets of a node are a tuple, which takes a third of the memory of a set."""
 
 NODE_COST = 1800
 EDGE_COST = 700
@@ -95,9 +96,10 @@ class Node:
     connection: int | None = None
     edges: dict[str, Edge] = field(default_factory=dict)
     """Outgoing edges by the target's name."""
-    pointed_at_by: dict[str, Node] = field(default_factory=dict)
-    """Nodes with an edge to this one, by name."""
-    subnets: set[Subnet] = field(default_factory=set)
+    one_way: dict[str, Node] | None = None
+    """Nodes with an edge to this one that has no edge back, by name; None for none, as it nearly always is."""
+    subnets: Collection[Subnet] = ()
+    """No two alike, in no order: a tuple while they are few, else a set."""
 
     @property
     def path_address(self) -> Address | None:
@@ -146,7 +148,13 @@ class Registry:
 
     def incoming(self, node: Node) -> Iterator[Edge]:
         """Edges that point to ``node``."""
-        return (source.edges[node.name] for source in node.pointed_at_by.values())
+        name = node.name
+        for out in node.edges.values():
+            back = out.target.edges.get(name)
+            if back is not None:
+                yield back
+        for source in (node.one_way or {}).values():
+            yield source.edges[name]
 
     def edges(self) -> Iterator[Edge]:
         """Every edge, in no order."""
@@ -190,29 +198,47 @@ class Registry:
         """Add the edge, or set the values of the one that is there."""
         edge = source.edges.get(target.name)
         if edge is None:
+            local = _shared_local(source, local)
             edge = source.edges[target.name] = Edge(source, target, address, options, weight, local)
-            target.pointed_at_by[source.name] = source
+            if source.name in target.edges:
+                _forget_one_way(target, source)
+            else:
+                _note_one_way(source, target)
             self.edge_count += 1
         else:
             edge.address, edge.options, edge.weight, edge.local = address, options, weight, local
         return edge
 
     def remove_edge(self, edge: Edge) -> None:
-        if edge.source.edges.pop(edge.target.name, None) is not None:
-            del edge.target.pointed_at_by[edge.source.name]
+        source, target = edge.source, edge.target
+        if source.edges.pop(target.name, None) is not None:
+            if source.name in target.edges:
+                _note_one_way(target, source)
+            else:
+                _forget_one_way(source, target)
             self.edge_count -= 1
 
     def add_subnet(self, owner: Node, subnet: Subnet) -> None:
-        if subnet not in owner.subnets:
-            owner.subnets.add(subnet)
-            self.subnet_count += 1
-            self._subnet_table = None
+        held = owner.subnets
+        if subnet in held:
+            return
+        if isinstance(held, set):
+            held.add(subnet)
+        else:
+            owner.subnets = (*held, subnet) if len(held) < FEW_SUBNETS else {*held, subnet}
+        self.subnet_count += 1
+        self._subnet_table = None
 
     def remove_subnet(self, owner: Node, subnet: Subnet) -> None:
-        if subnet in owner.subnets:
-            owner.subnets.remove(subnet)
-            self.subnet_count -= 1
-            self._subnet_table = None
+        held = owner.subnets
+        if subnet not in held:
+            return
+        if isinstance(held, set):
+            held.remove(subnet)
+        else:
+            owner.subnets = tuple(other for other in held if other != subnet)
+        self.subnet_count -= 1
+        self._subnet_table = None
 
     def remove_node(self, node: Node) -> None:
         """Forget a node for which `is_bare` holds, and which is not ourselves."""
@@ -221,7 +247,7 @@ class Registry:
     @staticmethod
     def is_bare(node: Node) -> bool:
         """Whether nothing but its name is left of ``node``."""
-        return not (node.edges or node.pointed_at_by or node.subnets or node.connection is not None)
+        return not (node.edges or node.one_way or node.subnets or node.connection is not None)
 
     # Bounds
 
@@ -255,6 +281,28 @@ class Registry:
 
     def _affords(self, more: int, first_hand: bool) -> bool:
         return self.cost + more <= _limit(self.bounds.database, first_hand)
+
+
+def _note_one_way(source: Node, target: Node) -> None:
+    """``source`` has an edge to ``target``, and none comes back."""
+    if target.one_way is None:
+        target.one_way = {}
+    target.one_way[source.name] = source
+
+
+def _forget_one_way(source: Node, target: Node) -> None:
+    """``source`` has no edge to ``target`` any more, or one comes back."""
+    if target.one_way is not None:
+        target.one_way.pop(source.name, None)
+        if not target.one_way:
+            target.one_way = None
+
+
+def _shared_local(source: Node, local: Address | None) -> Address | None:
+    """The local address in all edges of a node is usually the same: one object of it is enough."""
+    for edge in source.edges.values():
+        return edge.local if edge.local == local else local
+    return local
 
 
 def _limit(bound: int, first_hand: bool) -> float:

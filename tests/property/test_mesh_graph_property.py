@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gmesh.mesh import graph
-from gmesh.mesh.registry import Bounds, Edge, Registry
+from gmesh.mesh.registry import Bounds, Connection, ConnectionState, Edge, Registry
 from gmesh.values import Address
 
 NAMES = "abcdefgh"
@@ -54,11 +54,32 @@ def test_the_tree_is_the_one_of_the_rule_and_the_same_at_every_node(
         db = build(edges, me)
         graph.run(db, 1.0)
         tree = graph.spanning_tree(db)
-        assert tree == literal_tree(db)
+        assert set(tree) == set(literal_tree(db))
         component = frozenset(node.name for node in db.nodes.values() if node.reachable)
-        shape = [(edge.source.name, edge.target.name) for edge in tree]
+        shape = sorted((edge.source.name, edge.target.name) for edge in tree)
         assert trees.setdefault(component, shape) == shape
         assert len(tree) == len(component) - 1
+
+
+@settings(max_examples=300, deadline=None)
+@given(edge_sets, st.sets(st.sampled_from(NAMES[1:])))
+def test_our_connections_on_the_tree_are_found_without_all_of_it(
+    edges: dict[tuple[str, str], tuple[int, int]], names: set[str]
+) -> None:
+    db = build(edges, "a")
+    for number, name in enumerate(sorted(names)):
+        node = db.ensure_node(name, 0.0)
+        db.connections[number] = Connection(number, name, True, 0.0, ConnectionState.ACTIVE, node=node)
+        node.connection = number
+    graph.run(db, 1.0)
+    ours = {
+        name
+        for edge in graph.spanning_tree(db)
+        for name in (edge.source.name, edge.target.name)
+        if db.me in (edge.source, edge.target)
+    }
+    for connection in db.connections.values():
+        assert connection.tree == (connection.name in ours)
 
 
 @settings(max_examples=300, deadline=None)

@@ -35,7 +35,7 @@ def join(world: World, count: int, extra: int) -> None:
 
 def trees(world: World) -> set[tuple[tuple[str, str], ...]]:
     return {
-        tuple((edge.source.name, edge.target.name) for edge in graph.spanning_tree(node.mesh.registry))
+        tuple(sorted((edge.source.name, edge.target.name) for edge in graph.spanning_tree(node.mesh.registry)))
         for node in world.nodes.values()
     }
 
