@@ -70,11 +70,12 @@ class Server(OptionView):
         host_blocks: tuple[Block, ...],
         notices: Sequence[Notice],
     ) -> None:
-        given_key = next((entry.value for entry in entries if entry.key.lower() == "ed25519privatekeyfile"), None)
+        asked = {entry.key.lower(): entry.value for entry in reversed(entries)}
         self.directory = directory
         self.name = name
-        self.ed25519_private_file: Path = directory.base / (given_key or "ed25519_key.priv")
-        super().__init__(entries, legacy_defaults=not self.ed25519_private_file.exists())
+        self.ed25519_private_file: Path = directory.base / (asked.get("ed25519privatekeyfile") or "ed25519_key.priv")
+        legacy = asked.get("experimentalprotocol", "").lower() == "no" or not self.ed25519_private_file.exists()
+        super().__init__(entries, legacy_defaults=legacy)
         self.notices[:0] = notices
         # What the file says may be $HOST.
         self.set_value("Name", name)

@@ -28,10 +28,10 @@ class Option:
     """One option (config 10).
 
     ``default`` is ours, as a Python value; None where there is none or where it depends (``default_text`` says on
-    what). ``default_legacy`` replaces it in directories without an own Ed25519 key. ``effective`` says whether gmesh
-    acts on the option: True, False, or the values it acts on. ``idle`` is the value that asks for nothing while it is
-    not effective (the default if None). ``fatal`` options end the start when their value is not allowed; the others
-    fall back to the default with a message.
+    what). ``default_legacy`` replaces it where SPTPS is not spoken: without an own Ed25519 key, or with
+    ExperimentalProtocol = no. ``effective`` says whether gmesh acts on the option: True, False, or the values it acts
+    on. ``idle`` is the value that asks for nothing while it is not effective (the default if None). ``fatal`` options
+    end the start when their value is not allowed; the others fall back to the default with a message.
     """
 
     name: str

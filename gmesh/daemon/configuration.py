@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import socket as std_socket
 
+from gmesh.config.address_cache import AddressCache
 from gmesh.config.directory import Directory
 from gmesh.config.host import Host, HostAddress
 from gmesh.config.server import Server
@@ -59,6 +60,15 @@ def mesh_settings(server: Server, port: str) -> MeshSettings:
         tunnel_server=server.get_bool("TunnelServer"),
         host_subnets=host_subnets(server) if is_strict(server) else None,
         local_discovery=server.get_bool("LocalDiscovery"),
+        udp_discovery=server.get_bool("UDPDiscovery"),
+        udp_discovery_interval=float(server.get_int("UDPDiscoveryInterval")),
+        udp_discovery_keepalive=float(server.get_int("UDPDiscoveryKeepaliveInterval")),
+        udp_discovery_timeout=float(server.get_int("UDPDiscoveryTimeout")),
+        udp_info_interval=float(server.get_int("UDPInfoInterval")),
+        mtu_info_interval=float(server.get_int("MTUInfoInterval")),
+        auto_connect=server.get_bool("AutoConnect"),
+        connect_to=frozenset(server.connect_to),
+        acquaintances=acquaintances(server) if server.get_bool("AutoConnect") else {},
         mac_expire=float(server.get_int("MACExpire")) if server.get_str("Mode") == "switch" else None,
     )
 
@@ -78,6 +88,23 @@ def host_subnets(server: Server) -> dict[str, frozenset[Subnet]]:
             continue
         if subnets and name != server.name:
             found[name] = subnets
+    return found
+
+
+def acquaintances(server: Server) -> dict[str, bool]:
+    """The other nodes whose keys we have, and whether an address of theirs is on file."""
+    cached = AddressCache(server.directory)
+    found = {}
+    for name in server.directory.host_names():
+        if name == server.name:
+            continue
+        try:
+            host = server.directory.host(name)
+            if host.ed25519_public_key() is None:
+                host.rsa_public_key()
+        except (ConfigError, KeyFileError):
+            continue
+        found[name] = bool(host.addresses or cached.addresses(name))
     return found
 
 

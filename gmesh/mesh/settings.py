@@ -46,6 +46,11 @@ class MeshSettings:
     udp_info_interval: float = 5.0
     mtu_info_interval: float = 5.0
     auto_connect: bool = False
+    connect_to: frozenset[str] = frozenset()
+    """The nodes that the configuration names: AutoConnect leaves them alone."""
+    acquaintances: Mapping[str, bool] = field(default_factory=dict)
+    """The nodes whose keys we have, and whether an address of theirs is on file: AutoConnect calls no others. Empty
+    where that is off."""
     local_discovery: bool = False
     """Look for nodes in our own network: at the local addresses that they announce, and by broadcast."""
     mac_expire: float | None = None

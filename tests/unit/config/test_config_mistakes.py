@@ -72,8 +72,7 @@ SURVIVED: list[tuple[str, Level, list[str]]] = [
     ("ConnectTo = not/a/name", Level.ERROR, ["not/a/name", "hosts/"]),
     ("PortNumber = 5", Level.WARNING, ["PortNumber", "not a known option"]),
     ("PingIntervall = 5", Level.WARNING, ["did you mean PingInterval?"]),
-    ("AutoConnect = yes", Level.WARNING, ["AutoConnect = yes", "not effective"]),
-    ("ExperimentalProtocol = yes", Level.WARNING, ["ExperimentalProtocol", "not effective"]),
+    ("InvitationExpire = 60", Level.WARNING, ["InvitationExpire = 60", "not effective"]),
     ("UPnP = udponly", Level.WARNING, ["UPnP = udponly", "not effective"]),
     ("-----BEGIN RSA PUBLIC KEY-----", Level.WARNING, ["no END line"]),
     ("= 5", Level.WARNING, ["no variable name"]),
@@ -97,9 +96,10 @@ def test_mistakes_that_are_survived(tmp_path: Path, line: str, level: Level, wor
         "TunnelServer = YES",
         "LocalDiscovery = yes",
         "BroadcastSubnet = 10.0.0.255",
-        "AutoConnect = no",
-        "UDPDiscovery = yes",
-        "UDPDiscoveryInterval = 2",
+        "AutoConnect = yes",
+        "ExperimentalProtocol = no",
+        "UDPDiscovery = no",
+        "UDPDiscoveryInterval = 5",
         "Proxy = none",
         "Sandbox = off",
         "Mode = router",
@@ -132,8 +132,8 @@ def test_compression_without_its_package_forbids_a_start(
 
 
 def test_values_not_acted_on_give_way(tmp_path: Path) -> None:
-    ours = server(tmp_path, "Name = a\nAutoConnect = yes\n")
-    assert ours.get_bool("AutoConnect") is False
+    ours = server(tmp_path, "Name = a\nInvitationExpire = 60\n")
+    assert ours.get_int("InvitationExpire") == 604800
 
 
 def test_every_ineffective_option_warns_when_it_asks_for_something(tmp_path: Path) -> None:
