@@ -123,6 +123,8 @@ class FlowCounters:
     """Counters of one node's flow, read by timers and dumps. Times are the loop's monotonic seconds, 0 = never.
 
     ``wanted`` counts data frames meant for the node, whichever way they went; ``udp_out`` those sent to it by UDP.
+    ``last_authentic`` is about UDP straight from the node, ``last_opened`` about its sessions: also what came through a
+    relay or by TCP.
     """
 
     packets_in: int = 0
@@ -132,6 +134,7 @@ class FlowCounters:
     wanted: int = 0
     udp_out: int = 0
     last_authentic: float = 0.0
+    last_opened: float = 0.0
 
 
 class FlowReader(Protocol):
