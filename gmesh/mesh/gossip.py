@@ -6,13 +6,13 @@ Not here: graph runs and their consequences (`mesh.py`), keys (`channels.py`), q
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Hashable
+from collections.abc import Callable, Hashable, Iterable
 from typing import TypeAlias
 
 from gmesh.mesh.actions import Action, Log, SendLine
 from gmesh.mesh.changes import Changes
 from gmesh.mesh.corrections import REPAIR_DELAY, Corrections, Fact
-from gmesh.mesh.registry import Connection, Edge, Node, Registry
+from gmesh.mesh.registry import Connection, ConnectionState, Edge, Node, Registry
 from gmesh.mesh.seen import SeenLines
 from gmesh.mesh.settings import MeshSettings
 from gmesh.proto.requests import AddEdge, AddSubnet, DelEdge, DelSubnet, KeyChanged
@@ -95,7 +95,7 @@ class Gossip:
             facts = [subnet_fact(name, subnet) for subnet in sorted(node.subnets, key=Subnet.sort_key)]
             facts += [edge_fact(name, target) for target in sorted(node.edges)]
             for fact in facts:
-                if self._concerns(connection, fact):
+                if not self._tunnel_server or self._concerns(connection, fact):
                     line = self.describe(fact)
                     self.seen.remember(line, self.now)
                     lines.append(SendLine(connection.id, line, fact))
@@ -103,6 +103,8 @@ class Gossip:
 
     def corrections_due(self) -> list[Action]:
         actions: list[Action] = []
+        if not self._corrections:
+            return actions
         for fact, connection in self._corrections.take(self.now):
             if connection is None:
                 actions += self.announce(fact)
@@ -328,17 +330,17 @@ class Gossip:
 
     def _send_all(self, line: str, fact: Hashable, origin: Connection | None) -> list[Action]:
         self.seen.remember(line, self.now)
-        return [
-            SendLine(other.id, line, fact)
-            for other in self._registry.active_connections()
-            if other is not origin and self._concerns(other, fact)
-        ]
+        others: Iterable[Connection] = self._registry.connections.values()
+        if self._tunnel_server:
+            others = [other for other in others if self._concerns(other, fact)]
+        active = ConnectionState.ACTIVE
+        return [SendLine(other.id, line, fact) for other in others if other.state is active and other is not origin]
 
     def _concerns(self, connection: Connection, fact: Hashable) -> bool:
-        """Whether a fact may be told to a neighbour. A tunnel server speaks of itself only, and of no edge but the
-        one to that neighbour (topology 10)."""
+        """Whether a tunnel server tells a neighbour of a fact: it speaks of itself only, and of no edge but the one to
+        that neighbour (topology 10)."""
         match fact:
-            case (str(kind), str(owner), *rest) if self._tunnel_server:
+            case (str(kind), str(owner), *rest):
                 return owner == self._registry.me.name and (kind != "edge" or rest == [connection.name])
             case _:
                 return True

@@ -6,6 +6,7 @@ Not here: what to do with a line that was seen.
 from __future__ import annotations
 
 from collections.abc import Hashable
+from itertools import islice
 
 
 class SeenLines:
@@ -28,13 +29,20 @@ class SeenLines:
         return self._times.get(hash(line))
 
     def remember(self, line: Hashable, now: float) -> None:
-        """Keep the line; the oldest one goes when there are too many."""
+        """Keep the line; the oldest ones go when there are too many."""
         key = hash(line)
-        # Re-inserted at the end, because expiry relies on the order of times.
-        self._times.pop(key, None)
-        self._times[key] = now
-        if len(self._times) > self.limit:
-            del self._times[next(iter(self._times))]
+        times = self._times
+        if key in times:
+            # Re-inserted at the end, because expiry relies on the order of times.
+            del times[key]
+        times[key] = now
+        if len(times) > self.limit:
+            self._make_room()
+
+    def _make_room(self) -> None:
+        """Forget some of the oldest: one at a time, the search for it would pass over the places of all before."""
+        for key in list(islice(self._times, self.limit // 16 + 1)):
+            del self._times[key]
 
     def expire(self, now: float) -> None:
         """Drop what is older than the lifetime."""
