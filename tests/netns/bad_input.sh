@@ -6,7 +6,9 @@
 # B (always gmesh) is what is attacked: everything in hostile.py and hostile_member.py, a reload of broken
 # configurations, a disk that is full, scripts that fail and hang, names that do not resolve. A and C, which may be stock
 # daemons, must live through what B passes on. No ping is lost, B needs at most 10 MB more, writes less than 100 kB of
-# log, and admits L within a second in the middle of each (requirements 12, 18, 23, 25, 27 and 28).
+# log, and admits L within a second in the middle of each (requirements 12, 18, 23, 25, 27 and 28). With directories of
+# the second generation M is a member of that sort, whose worst is aimed at sessions, and packets are still on UDP, or
+# there again within one UDPDiscoveryInterval, after each attack (requirements 1, 3, 26).
 #
 # usage: bad_input.sh [storms=long] [KIND...]
 
@@ -33,22 +35,10 @@ introduce L B
 { cat "$LAB_WORK/A/hosts/A" && echo "Address = no.such.host.invalid"; } >"$LAB_WORK/B/hosts/nowhere"
 # M has a directory as the others have, but no daemon.
 M="$LAB_WORK/M"
-mkdir -p "$M/hosts"
 python="$GMESH_BIN/python"
-member_keys() {
-    "$python" - "$M" <<'KEYS'
-import sys
-from pathlib import Path
-
-from gmesh.crypto.rsa import RsaPrivateKey
-
-key = RsaPrivateKey.generate(2048)
-directory = Path(sys.argv[1])
-(directory / "rsa_key.priv").write_text(key.to_pem())
-(directory / "hosts" / "M").write_text(key.public.to_pem())
-KEYS
-}
-member_keys
+member_keys=()
+second B || member_keys=(--rsa)
+"$GMESH_BIN/gmesh-keygen" -c "$M" --name=M --batch "${member_keys[@]}" >"$LAB_WORK/M.keys" 2>&1 || fail "M has no keys"
 cp "$M/hosts/M" "$LAB_WORK/B/hosts/M"
 cp "$LAB_WORK/B/hosts/B" "$M/hosts/B"
 # Scripts of every sort: one that fails, one that nobody may execute, one that is no program, one that hangs.
@@ -96,6 +86,7 @@ over() {
     sed 's/^/    /' "$LAB_WORK/$1.log"
     account "$1"
     check "lives-$1" "B" "B survives: $1" alive B
+    check "udp-$1" "A B" "A and B talk by UDP" wait_for 2 "a burst by UDP" by_udp A B
 }
 admitted() {
     local wanted

@@ -2,9 +2,10 @@
 
 usage: hostile_member.py [--all] ADDRESS DIRECTORY VICTIM OTHER THIRD
 
-DIRECTORY holds rsa_key.priv and hosts/VICTIM; its name is the member's. OTHER and THIRD are further nodes behind the
-victim. Each attack has a connection of its own. With --all the storms are ten times as long. Prints one line for each
-attack; fails only if the member is not let in any more.
+DIRECTORY holds hosts/VICTIM and rsa_key.priv, or ed25519_key.priv for a member of the second generation, whose further
+attacks are in hostile_member_11.py; its name is the member's. OTHER and THIRD are further nodes behind the victim.
+Each attack has a connection of its own. With --all the storms are ten times as long. Prints one line for each attack;
+fails only if the member is not let in any more.
 """
 
 from __future__ import annotations
@@ -20,6 +21,9 @@ import time
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
+import hostile_member_11
+
+from gmesh.crypto.ed25519 import Ed25519PrivateKey, public_from_text
 from gmesh.crypto.rsa import RsaPrivateKey, RsaPublicKey
 from gmesh.errors import PeerError
 from gmesh.proto.meta_base import PeerCredentials
@@ -53,18 +57,45 @@ class Member:
         self.sent = 0
         self.answered = False
         self.victims_key: AnsKey | None = None
-        self._public = RsaPublicKey.from_pem((directory / "hosts" / victim).read_text())
-        self._private = RsaPrivateKey.from_pem((directory / "rsa_key.priv").read_text())
+        self.answers: list[AnsKey] = []
+        host_file = (directory / "hosts" / victim).read_text()
+        key_file = directory / "ed25519_key.priv"
+        self._rsa: RsaPrivateKey | None = None
+        self._ed25519: Ed25519PrivateKey | None = None
+        self._victims_ed25519: bytes | None = None
+        self._victims_rsa: RsaPublicKey | None = None
+        if key_file.exists():
+            self._ed25519 = Ed25519PrivateKey.from_pem(key_file.read_text())
+            found = re.search(r"^Ed25519PublicKey = (\S+)$", host_file, re.MULTILINE)
+            assert found
+            self._victims_ed25519 = public_from_text(found[1])
+        else:
+            self._rsa = RsaPrivateKey.from_pem((directory / "rsa_key.priv").read_text())
+            self._victims_rsa = RsaPublicKey.from_pem(host_file)
+        self.options = 0xC if self._ed25519 is None else 0x700000C
+
+    @property
+    def second(self) -> bool:
+        """Whether it speaks the protocol of tinc 1.1."""
+        return self._ed25519 is not None
+
+    def ed25519_key(self) -> Ed25519PrivateKey:
+        assert self._ed25519 is not None
+        return self._ed25519
+
+    def victims_ed25519(self) -> bytes:
+        assert self._victims_ed25519 is not None
+        return self._victims_ed25519
 
     def __enter__(self) -> Member:
         self.socket = socket.create_connection((self.address, PORT), timeout=30)
         self.meta = MetaStart(
             outgoing=True,
             my_name=self.name,
-            rsa_key=self._private,
-            ed25519_key=None,
+            rsa_key=self._rsa,
+            ed25519_key=self._ed25519,
             expected_name=self.victim,
-            credentials=lambda name: PeerCredentials(self._public, 0xC),
+            credentials=lambda name: PeerCredentials(self._victims_rsa, self.options, ed25519=self._victims_ed25519),
             entropy=os.urandom,
             now=time.monotonic(),
             ping_interval=60,
@@ -105,6 +136,7 @@ class Member:
                 request = event.request
                 if isinstance(request, AnsKey) and (request.source, request.target) == (self.victim, self.name):
                     self.victims_key = request
+                    self.answers = [*self.answers[-50:], request]
         self.push()
 
     def say(self, *lines: str) -> None:
@@ -126,8 +158,9 @@ class Member:
 
     def introduce(self) -> None:
         """What a well-behaved node says first: its edge to the victim, and a key for packets to it."""
-        self.say(f"12 {nonce()} {self.name} {self.victim} {self.address} 655 c 1")
-        self.say(self.own_key(self.victim))
+        self.say(f"12 {nonce()} {self.name} {self.victim} {self.address} 655 {self.options:x} 1")
+        if not self.second:
+            self.say(self.own_key(self.victim))
 
     def own_key(self, target: str) -> str:
         return f"16 {self.name} {target} {os.urandom(48).hex().upper()} 427 672 4 0"
@@ -416,7 +449,11 @@ def main() -> None:
     ):
         run(f"out of place: {line}", telling([line]))
     run("packets by TCP", by_tcp(scale))
-    run("packets and probes by UDP", by_udp(3.0 * scale))
+    if Member(address, directory, victim).second:
+        for title, attack in hostile_member_11.attacks(me, victim, other, third, scale):
+            run(title, attack)
+    else:
+        run("packets and probes by UDP", by_udp(3.0 * scale))
     run("half a frame", half_frame)
     print(f"reconnecting: {reconnecting(address, directory, victim, 3.0 * scale)}", flush=True)
     for title, lines in gossip(me, victim, other, third, scale):
