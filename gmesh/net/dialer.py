@@ -13,7 +13,7 @@ from typing import Any, Protocol
 import gevent.event
 
 from gmesh.errors import GmeshError
-from gmesh.net.backoff import Backoff
+from gmesh.net.backoff import Backoff, Grudges
 from gmesh.net.peer import PeerConnection
 from gmesh.net.proxy import ProxyConnector
 from gmesh.net.race import Connected, Race, RaceHost
@@ -22,10 +22,6 @@ from gmesh.values import Address
 
 STAGGER = 0.25
 """Seconds after which the next address is tried as well, while the one before has not answered (RFC 8305)."""
-
-STABLE_AFTER = 5.0
-"""A connection that lived for so many seconds is dialled anew at once when it is lost; a shorter one after a wait, so
-that two daemons which cannot agree do not keep each other busy."""
 
 
 class DialerHost(RaceHost, Protocol):
@@ -66,11 +62,15 @@ class Dialer:
         self._nudged = False
         self._over = False
         self._race = Race(name, host, self._news, connect_timeout)
+        self._grudges = Grudges(lambda: self.backoff.maximum)
         self._current: PeerConnection | None = None
+        self._tried: list[Address] = []
+        """The addresses of the last round, those included that had to rest."""
 
     def nudge(self) -> None:
         """Try at once and often: somebody has a reason to believe that it works now."""
         self.backoff.restart(self._clock())
+        self._grudges.forget()
         self._nudged = True
         self._news.set()
 
@@ -90,52 +90,73 @@ class Dialer:
         try:
             while not self._over:
                 self._nudged = False
-                began = self._clock()
                 if self._host.connected(self.name):
                     self._race.abandon()
-                    self._await_loss()
-                    established = True
+                    lived: float | None = self._await_loss()
                 else:
-                    established = self._round()
-                if established and self._clock() - began >= STABLE_AFTER:
-                    self.backoff.restart(self._clock())
-                else:
-                    self._pause()
+                    lived = self._round()
+                self._pause(lived)
         finally:
             self._race.abandon()
 
-    def _await_loss(self) -> None:
+    def _await_loss(self) -> float:
+        """Returns for how many seconds the connection lived that somebody made."""
+        began = self._clock()
+        self._grudges.forget()
         while not self._over and self._host.connected(self.name):
             self._news.wait()
             self._news.clear()
+        return self._clock() - began
 
-    def _pause(self) -> None:
+    def _pause(self, lived: float | None) -> None:
         """Wait until the next round is due; a connection that comes up late is served meanwhile."""
-        if self._over or self._host.connected(self.name):
-            return
-        delay = self.backoff.delay(self._clock(), random.random())
-        text = f"Trying to re-establish outgoing connection to {self.name} in {delay:.1f} seconds"
-        self._host.log(1, text, f"redial {self.name}")
-        end = self._clock() + delay
-        while not self._nudged and (left := end - self._clock()) > 0:
-            if self._serve_winner():
-                return
-            self._news.wait(left)
-            self._news.clear()
+        end = self._next_round(lived)
+        while not self._nudged and not self._over and (left := end - self._clock()) > 0:
+            late = self._serve_winner()
+            if late is not None:
+                end = self._next_round(late)
+            else:
+                self._news.wait(left)
+                self._news.clear()
 
-    def _round(self) -> bool:
+    def _next_round(self, lived: float | None) -> float:
+        """When it is due: after the loss of a connection that lived for so many seconds, or after none at all."""
+        now = self._clock()
+        if self._over or self._host.connected(self.name):
+            return now
+        if lived is None:
+            wait = self.backoff.delay(now, random.random(), absent=self._race.absent)
+            self._race.absent = False
+            if self._tried:
+                wait = max(wait, min(map(self._grudges.until, self._tried)) - now)
+        else:
+            wait = self.backoff.after_loss(lived, now, random.random())
+            if self.backoff.disagrees:
+                text = (
+                    f"{self.backoff.losses} connections in a row with {self.name} were lost within seconds: perhaps "
+                    f"another node uses our name, or {self.name}'s; waiting {wait:.1f} seconds"
+                )
+                self._host.log(0, text, f"disagreement {self.name}")
+        if wait > 0:
+            text = f"Trying to re-establish outgoing connection to {self.name} in {wait:.1f} seconds"
+            self._host.log(1, text, f"redial {self.name}")
+        return now + wait
+
+    def _round(self) -> float | None:
         """Try all addresses in their order, each after the one before has failed or kept silent for `STAGGER`.
 
-        Returns whether a connection was established (and has ended). Attempts without an answer go on. Through a proxy
-        every address has all the time it needs: what is slow there is the proxy, for all addresses alike.
+        Returns for how long a connection was active that was established and has ended; None where there was none.
+        Attempts without an answer go on. Through a proxy every address has all the time it needs: what is slow there is
+        the proxy, for all addresses alike.
         """
         proxy = self._proxy()
         patience = STAGGER if proxy is None else self._race.timeout
+        self._tried = []
         try:
             candidates = self._host.candidates(self.name)
         except GmeshError as error:
             self._host.log(0, f"Could not set up a meta connection to {self.name}: {error}", f"candidates {self.name}")
-            return False
+            return None
         for host, port in candidates:
             try:
                 resolved = self._host.resolve(host, port) if proxy is None else proxy.targets(host, port)
@@ -144,41 +165,58 @@ class Dialer:
                 continue
             for family, sockaddr in resolved:
                 if self._over or self._host.connected(self.name):
-                    return False
+                    return None
+                address = Address.from_sockaddr(sockaddr)
+                self._tried.append(address)
+                if self._grudges.until(address) > self._clock():
+                    continue
                 self._race.start(family, sockaddr, proxy)
-                if self._await_winner(patience):
-                    return True
-        return False
+                lived = self._await_winner(patience)
+                if lived is not None:
+                    return lived
+        return None
 
-    def _await_winner(self, patience: float) -> bool:
+    def _await_winner(self, patience: float) -> float | None:
         """Serve what gets connected until all attempts have ended or ``patience`` seconds are over."""
         end = self._clock() + patience
         while True:
-            if self._serve_winner():
-                return True
+            lived = self._serve_winner()
+            if lived is not None:
+                return lived
             left = end - self._clock()
             if left <= 0 or not self._race.running:
-                return False
+                return None
             self._news.wait(left)
             self._news.clear()
 
-    def _serve_winner(self) -> bool:
+    def _serve_winner(self) -> float | None:
         """Serve connections that have been made, until there is none or one was established before it ended."""
         while (won := self._race.take()) is not None:
-            if self._serve(won):
-                return True
-        return False
+            lived = self._serve(won)
+            if lived is not None:
+                return lived
+        return None
 
-    def _serve(self, won: Connected) -> bool:
+    def _serve(self, won: Connected) -> float | None:
+        """Returns for how long the connection lived, None where it never became active."""
         sock, address = won
         # The others would only be closed by the peer. If this one fails they are tried again.
         self._race.abandon()
+        began = self._clock()
         try:
             if self._over or self._host.connected(self.name):
-                return False
+                return None
             self._current = self._host.connection(sock, address, self.name)
             self._current.run()
-            return self._current.active
+            active = self._current.active
         finally:
             self._current = None
             sock.close()
+        now = self._clock()
+        if active:
+            self._grudges.forget()
+            return now - began
+        # One that said nothing until its time was over has set its own pace, and may have been frozen.
+        if now - began < self._race.timeout and not self._nudged and not self._host.connected(self.name):
+            self._grudges.note(address, now, random.random())
+        return None

@@ -47,6 +47,8 @@ class Race:
         self._name = name
         self._host = host
         self._news = news
+        self.absent = False
+        """Whether, since somebody last cleared it, the other end's system said that nobody listens there."""
         self._running: dict[gevent.Greenlet, SockAddr] = {}
         self._connected: list[Connected] = []
 
@@ -100,6 +102,7 @@ class Race:
             except TimeoutError:
                 self._host.log(1, f"Timeout while connecting to {text}", f"timeout {key}")
             except OSError as error:
+                self.absent |= isinstance(error, ConnectionRefusedError) and proxy is None
                 self._host.log(1, f"Could not connect to {text}: {reason_of(error)}", f"refused {key}")
             except (GmeshError, OverflowError) as error:
                 self._host.log(1, f"Could not connect to {text}: {error}", f"refused {key}")

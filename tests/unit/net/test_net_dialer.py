@@ -14,8 +14,19 @@ import pytest
 from meta_lab import Notes, make_peer, spawn, wait_for
 
 from gmesh.errors import GmeshError
-from gmesh.net import dialer as dialer_module
-from gmesh.net.backoff import QUICK_DELAY, QUICK_PERIOD, Backoff
+from gmesh.net import backoff as backoff_module
+from gmesh.net.backoff import (
+    ABSENT_DELAY,
+    ABSENT_PERIOD,
+    LONGEST_DAMPING,
+    MAX_GRUDGES,
+    QUICK_DELAY,
+    QUICK_LOSSES,
+    QUICK_PERIOD,
+    STABLE_AFTER,
+    Backoff,
+    Grudges,
+)
 from gmesh.net.dialer import Dialer
 from gmesh.net.listener import open_tcp
 from gmesh.net.peer import PeerConnection
@@ -222,7 +233,7 @@ def test_requirement_17_a_peer_that_closes_at_once_is_not_stormed(lab: Lab) -> N
 def test_requirement_17_a_stable_connection_is_dialled_at_once_when_lost(
     lab: Lab, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(dialer_module, "STABLE_AFTER", 0.1)
+    monkeypatch.setattr(backoff_module, "STABLE_AFTER", 0.1)
     target = lab.target()
     lab.host.addresses = [("127.0.0.1", target.port)]
     lab.start()
@@ -329,6 +340,70 @@ def test_impossible_addresses_are_failures_like_others() -> None:
     assert host.said("Could not connect")
 
 
+def test_requirement_17_who_is_somebody_else_is_not_pestered(lab: Lab) -> None:
+    """Its address rests, while the node's other address is tried at the quick pace, and is found when it is there."""
+    stranger, port = lab.target(), closed_port()
+    lab.host.hub.known.add("gamma")
+    lab.dialer.name = lab.dialer._race._name = "gamma"
+    lab.host.addresses = [("127.0.0.1", stranger.port), ("127.0.0.2", port)]
+    began = time.monotonic()
+    lab.start()
+    wait_for(lambda: len(lab.host.said("Could not connect")) >= 3)
+    assert stranger.accepted == 1
+    assert time.monotonic() - began >= 2 * 0.7 * QUICK_DELAY
+    assert any("beta instead of gamma" in reason for reason in lab.host.hub.reasons)
+
+
+def test_a_refusal_alone_makes_the_waits_grow(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(backoff_module, "FIRST_REFUSAL", 0.6)
+    monkeypatch.setattr(backoff_module, "STEP", 900.0)
+    stranger = lab.target()
+    lab.dialer.name = lab.dialer._race._name = "gamma"
+    lab.host.addresses = [("127.0.0.1", stranger.port)]
+    began = time.monotonic()
+    lab.start()
+    wait_for(lambda: stranger.accepted == 2)
+    assert time.monotonic() - began >= 0.4
+    wait_for(lambda: len(lab.host.said("Trying to re-establish")) == 2)
+    assert float(lab.host.said("Trying to re-establish")[1].split()[-2]) > 600
+    # Whoever has a reason to believe that it works now is believed.
+    lab.dialer.nudge()
+    wait_for(lambda: stranger.accepted == 3)
+
+
+def test_two_nodes_of_one_name_are_damped_and_named(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Requirement 17: without storms."""
+    monkeypatch.setattr(backoff_module, "QUICK_DELAY", 0.05)
+    monkeypatch.setattr(backoff_module, "LONGEST_DAMPING", 900.0)
+    target = lab.target()
+
+    def replaced(peer: PeerConnection, event: object) -> None:
+        if type(event).__name__ == "Active":
+            peer.close("replaced by a newer connection")
+
+    target.hub.on_event = replaced
+    lab.host.addresses = [("127.0.0.1", target.port)]
+    lab.start()
+    wait_for(lambda: target.accepted == 6)
+    waits = [float(line.split()[-2]) for line in lab.host.said("Trying to re-establish")]
+    assert waits[4] > 3 * waits[1]
+    assert any("perhaps another node uses our name" in line for line in lab.host.lines)
+
+
+def test_requirement_17_what_only_kept_silent_has_set_its_own_pace(lab: Lab) -> None:
+    """A frozen peer's kernel takes our connection; the daemon answers the next one once it has thawed."""
+    frozen = std_socket.create_server(("127.0.0.1", 0))
+    port = frozen.getsockname()[1]
+    lab.host.addresses = [("127.0.0.1", str(port))]
+    lab.start()
+    wait_for(lambda: lab.host.hub.ended)
+    frozen.close()
+    began = time.monotonic()
+    lab.target(port)
+    wait_for(lambda: lab.active)
+    assert time.monotonic() - began < 1.0
+
+
 # Waits
 
 
@@ -345,7 +420,61 @@ def test_requirement_17_waits_are_quick_first_then_grow_to_the_maximum() -> None
     assert backoff.delay(late, 1.0) == QUICK_DELAY
 
 
+def test_requirement_17_where_only_the_daemon_is_gone_its_return_costs_a_second_for_an_hour() -> None:
+    backoff = Backoff(0, 900)
+    backoff.restart(0.0)
+    now, waits = QUICK_PERIOD, []
+    while now < ABSENT_PERIOD:
+        waits.append(backoff.delay(now, 1.0, absent=True))
+        now += waits[-1]
+    assert set(waits) == {ABSENT_DELAY}
+    assert backoff.delay(now, 1.0, absent=True) == 5.0
+    # And the administrator's bounds hold all the time.
+    assert Backoff(3, 900).delay(100.0, 1.0, absent=True) == 3.0
+    assert Backoff(0, 0.1).delay(100.0, 1.0, absent=True) == pytest.approx(0.1)
+
+
 def test_the_minimum_counts_in_the_quick_period_too() -> None:
     backoff = Backoff(3, 900)
     backoff.restart(0.0)
     assert backoff.delay(1.0, 1.0) == 3.0
+    assert backoff.after_loss(1.0, 1.0, 1.0) == 3.0
+
+
+def test_short_lives_are_damped_and_long_ones_forgive() -> None:
+    backoff = Backoff(0, 900)
+    backoff.restart(0.0)
+    assert backoff.after_loss(STABLE_AFTER, 10.0, 1.0) == 0.0
+    waits = [backoff.after_loss(1.0, 10.0, 1.0) for _ in range(12)]
+    assert waits[:QUICK_LOSSES] == [QUICK_DELAY] * QUICK_LOSSES
+    assert waits[QUICK_LOSSES : QUICK_LOSSES + 3] == [2 * QUICK_DELAY, 4 * QUICK_DELAY, 8 * QUICK_DELAY]
+    assert waits[-1] == LONGEST_DAMPING
+    assert backoff.disagrees
+    # A life no longer than the other one's wait is no sign of peace.
+    assert backoff.after_loss(LONGEST_DAMPING, 100.0, 1.0) == LONGEST_DAMPING
+    assert backoff.after_loss(2 * LONGEST_DAMPING, 200.0, 1.0) == 0.0
+    assert not backoff.disagrees
+
+
+def test_requirement_17_a_daemon_that_was_gone_in_between_did_not_disagree() -> None:
+    backoff = Backoff(0, 900)
+    backoff.restart(0.0)
+    for _ in range(10):
+        assert backoff.after_loss(1.0, 10.0, 1.0) == QUICK_DELAY
+        assert backoff.delay(10.0, 1.0, absent=True) == QUICK_DELAY
+
+
+def test_grudges_grow_and_are_bounded() -> None:
+    grudges = Grudges(lambda: 7.0)
+    here, there = Address("10.0.0.1", "655"), Address("10.0.0.2", "655")
+    waits = []
+    for _ in range(4):
+        grudges.note(here, 100.0, 1.0)
+        waits.append(grudges.until(here) - 100.0)
+    assert waits == [1.0, 5.0, 7.0, 7.0]
+    assert grudges.until(there) == 0.0
+    for number in range(2 * MAX_GRUDGES):
+        grudges.note(Address("10.1.0.1", str(number + 1)), 100.0, 1.0)
+    assert len(grudges._held) == MAX_GRUDGES
+    grudges.forget()
+    assert grudges.until(here) == 0.0
