@@ -5,14 +5,16 @@ Not here: decisions. A flow is state; sender and receiver act on it.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 from gmesh.dataplane.endpoints import Endpoint, endpoint_of
+from gmesh.dataplane.sessions import Sessions
 from gmesh.mesh.actions import SetPath
 from gmesh.mesh.events import FlowCounters
 from gmesh.proto.packet import PacketKey, PacketOpener, PacketSealer
-from gmesh.values import MTU, Address
+from gmesh.route.snapshot import RouteNode
+from gmesh.values import MTU, OPTION_PMTU, Address
 
 OLD_KEY_SECONDS = 10.0
 """How long the receive key before the newest one is still accepted, so that a renewal loses nothing in flight."""
@@ -21,6 +23,10 @@ MAX_OLD_KEYS = 2
 MAX_SOURCES = 4
 """Endpoints remembered per node, besides the path's, from which authentic datagrams came."""
 MAX_CANDIDATES = 32
+KEY_INTERVAL = 1.0
+"""Seconds between two `KeyNeeded` for one node."""
+REFUSED_SECONDS = 15.0
+"""How long frames that were too big are not tried again where nobody probes for it."""
 
 
 class ReceiveKey:
@@ -41,6 +47,7 @@ class Flow:
     __slots__ = (
         "asked_at",
         "counters",
+        "doubted_at",
         "endpoint",
         "hosts",
         "min_mtu",
@@ -50,8 +57,10 @@ class Flow:
         "receive_keys",
         "refused",
         "refused_at",
+        "relayed_at",
         "reported",
         "sealer",
+        "sessions",
         "socket",
         "sources",
         "udp",
@@ -63,6 +72,7 @@ class Flow:
         self.counters = FlowCounters()
         self.hosts: frozenset[str] = frozenset()
         self.sources: dict[Endpoint, Any] = {}
+        self.sessions = Sessions()
         self.reset()
 
     def reset(self) -> None:
@@ -86,8 +96,28 @@ class Flow:
         """When a key was last asked for."""
         self.worn = False
         """Whether it was told that the newest receive key is worn."""
+        self.doubted_at = self.relayed_at = float("-inf")
+        """When it was last told that a datagram opens in no session, and that one was relayed."""
+        self.sessions.clear()
         self.sources.clear()
-        self.counters.last_authentic = 0.0
+        self.counters.last_authentic = self.counters.last_opened = 0.0
+
+    def fits(self, length: int, node: RouteNode, clock: Callable[[], float]) -> bool:
+        """Whether a frame may go to the node by UDP. If it does no PMTU discovery only refusals count, for a while."""
+        if not self.udp:
+            return False
+        if node.options & OPTION_PMTU:
+            return length <= self.min_mtu
+        if length >= self.refused and clock() - self.refused_at >= REFUSED_SECONDS:
+            self.refused = MTU + 1
+        return length < self.refused
+
+    def wants_key(self, now: float) -> bool:
+        """Whether a key or session may be asked for now; if so, it counts as done."""
+        if now - self.asked_at < KEY_INTERVAL:
+            return False
+        self.asked_at = now
+        return True
 
     def refuse(self, size: int, now: float) -> bool:
         """A frame of ``size`` bytes is too big: those behind it need not try. Returns whether that is news."""
@@ -101,7 +131,7 @@ class Flow:
     @property
     def is_idle(self) -> bool:
         """Whether nothing but counters would be lost with this flow."""
-        return self.sealer is None and not self.receive_keys and self.path is None
+        return self.sealer is None and not self.receive_keys and not self.sessions.all and self.path is None
 
 
 class FlowTable:

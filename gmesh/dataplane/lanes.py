@@ -63,7 +63,7 @@ class Lanes:
         length = len(frame)
         if (
             flow is None
-            or flow.sealer is None
+            or (flow.sessions.sending if via.sptps else flow.sealer) is None
             or not flow.udp
             or length > flow.min_mtu  # which is never more than its mtu
             or (lane.clamp and may_carry_mss(frame))
@@ -103,5 +103,9 @@ class Lanes:
             return Lane(path.owner, mine=True, clamp=path.clamp)
         via = self._snapshot.nodes.get(path.via)
         if via is None or not via.options & OPTION_PMTU or (self._snapshot.options | via.options) & OPTION_TCPONLY:
+            return _NO_LANE
+        owner = self._snapshot.nodes.get(path.owner)
+        if owner is None or (owner.sptps and via is not owner):
+            # Sealed for the owner, and relayed: the sender weighs more than one way.
             return _NO_LANE
         return Lane(path.owner, via, clamp=path.clamp)

@@ -5,15 +5,15 @@ Not here: what follows, which is the mesh's (`gmesh.mesh.macs`). It is told of a
 
 from __future__ import annotations
 
-from gmesh.dataplane.contract import FrameForPeer
-from gmesh.mesh.events import DataEvent, MacSeen
+from gmesh.dataplane.contract import PlaneEvent
+from gmesh.mesh.events import MacSeen
 from gmesh.mesh.macs import MAX_MACS
 
 
 class MacAges:
     """``last_seen`` are the loop's seconds by address (6 bytes). ``events`` takes what has to be handed up."""
 
-    def __init__(self, events: list[DataEvent | FrameForPeer]) -> None:
+    def __init__(self, events: list[PlaneEvent]) -> None:
         self.last_seen: dict[bytes, float] = {}
         self.learning = False
         self._events = events

@@ -15,13 +15,14 @@ import struct
 from collections.abc import Callable, MutableMapping, Sequence
 from typing import Any
 
-from gmesh.dataplane.contract import FrameForPeer
+from gmesh.dataplane.contract import PlaneEvent
 from gmesh.dataplane.endpoints import normal_endpoint
 from gmesh.dataplane.flows import FlowTable
 from gmesh.dataplane.udp_sockets import IP_RECVERR, IPV6_RECVERR
-from gmesh.mesh.events import DataEvent, TooBig
+from gmesh.mesh.events import TooBig
 from gmesh.mesh.legacy_channel import overhead_of
 from gmesh.mesh.pmtu import FLOOR
+from gmesh.proto.sptps_packet import DATAGRAM_OVERHEAD
 
 MAX_ERRORS = 16
 """Messages read at once; the descriptor stays readable while there are more."""
@@ -54,7 +55,7 @@ class PathErrors:
     def __init__(
         self,
         flows: FlowTable,
-        events: list[DataEvent | FrameForPeer],
+        events: list[PlaneEvent],
         tally: MutableMapping[str, int],
         clock: Callable[[], float],
     ) -> None:
@@ -79,8 +80,14 @@ class PathErrors:
         """The path to ``target`` carries datagrams of so many bytes."""
         endpoint = normal_endpoint(target)
         flow = self._flows.by_source.get(endpoint)
-        if flow is None or flow.endpoint != endpoint or flow.sealer is None:
+        if flow is None or flow.endpoint != endpoint:
             return
-        size = max(overhead_of(flow.sealer.key).largest_frame(datagram), FLOOR) + 1
+        if flow.sessions.all:
+            largest = datagram - DATAGRAM_OVERHEAD
+        elif flow.sealer is not None:
+            largest = overhead_of(flow.sealer.key).largest_frame(datagram)
+        else:
+            return
+        size = max(largest, FLOOR) + 1
         if flow.refuse(size, self._clock()):
             self._events.append(TooBig(flow.name, size))

@@ -8,17 +8,19 @@ Not here: what happens to the frame.
 
 from __future__ import annotations
 
-from collections.abc import Callable, MutableMapping
+from collections.abc import Callable, Mapping, MutableMapping
 from typing import Any
 
-from gmesh.dataplane.contract import FrameForPeer
+from gmesh.dataplane.contract import PlaneEvent
 from gmesh.dataplane.endpoints import Endpoint, address_of, normal_endpoint
 from gmesh.dataplane.flows import Flow, FlowTable, ReceiveKey
+from gmesh.dataplane.sealed_receiver import SealedReceiver
 from gmesh.dataplane.strangers import StrangerSearch
 from gmesh.errors import DatagramError
-from gmesh.mesh.events import AddressSeen, DataEvent, ProbeReceived, ReceiveKeyWorn
+from gmesh.mesh.events import AddressSeen, ProbeReceived, ReceiveKeyWorn
 from gmesh.proto.packet import NotAuthentic
 from gmesh.proto.probe import PROBE_TYPE
+from gmesh.proto.sptps_packet import HEAD_SIZE, ID_SIZE
 from gmesh.values import ETHERNET_HEADER, MTU
 
 
@@ -28,10 +30,14 @@ class Receiver:
     def __init__(
         self,
         flows: FlowTable,
-        events: list[DataEvent | FrameForPeer],
+        events: list[PlaneEvent],
         tally: MutableMapping[str, int],
         deliver: Callable[[bytes, str, float], None],
+        sealed: SealedReceiver | None = None,
     ) -> None:
+        """``sealed`` takes what bears the ids of nodes; it is left out where all is legacy."""
+        self._names: Mapping[bytes, str] = {} if sealed is None else sealed.ids.names
+        self._sealed = sealed
         self._flows = flows
         self._by_source = flows.by_source
         self.strangers = StrangerSearch(flows)
@@ -46,11 +52,17 @@ class Receiver:
         """Take one datagram that ``sock`` received from ``source``. Never raises for what is in it."""
         self.packets += 1
         self.bytes += len(datagram)
+        name = self._names.get(datagram[ID_SIZE:HEAD_SIZE])
+        if name is not None and self._sealed is not None:
+            self._sealed.receive(name, datagram, source, sock, now)
+            return
         flow = self._by_source.get(source)
         if flow is None:
             source = normal_endpoint(source)
             flow = self._by_source.get(source)
         frame: bytes | None = None
+        if flow is not None and flow.sessions.all and self._takes_bare(flow, datagram, source, sock, now):
+            return
         if flow is not None and flow.receive_keys:
             key = flow.receive_keys[0]
             try:
@@ -87,6 +99,9 @@ class Receiver:
             counters.packets_in += 1
             counters.bytes_in += size
             self._deliver(frame, flow.name, now)
+
+    def _takes_bare(self, flow: Flow, datagram: bytes, source: Endpoint, sock: Any, now: float) -> bool:
+        return self._sealed is not None and self._sealed.receive_bare(flow, datagram, source, sock, now)
 
     def _search(self, datagram: bytes, source: Endpoint, now: float, flow: Flow | None) -> tuple[Flow, bytes] | None:
         """What the newest key of the node at ``source`` did not open: find the key that does."""

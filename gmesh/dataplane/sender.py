@@ -9,41 +9,22 @@ import errno
 from collections.abc import Callable, Mapping, MutableMapping
 from typing import Any
 
-from gmesh.dataplane.contract import FrameForPeer
+from gmesh.dataplane.contract import FrameForPeer, PlaneEvent
 from gmesh.dataplane.endpoints import Endpoint, endpoint_of
 from gmesh.dataplane.flows import Flow, FlowTable
 from gmesh.dataplane.path_errors import PathErrors
+from gmesh.dataplane.sealed_sender import SealedSender
 from gmesh.dataplane.sockets import UdpSockets
+from gmesh.dataplane.traffic_class import traffic_class
+from gmesh.dataplane.transmitter import Transmitter
 from gmesh.errors import GmeshError
 from gmesh.mesh.actions import SendProbe
-from gmesh.mesh.events import DataEvent, KeyNeeded, TooBig
+from gmesh.mesh.events import KeyNeeded, TooBig
 from gmesh.route.snapshot import RouteNode, RouteSnapshot
-from gmesh.values import MTU, OPTION_PMTU, OPTION_TCPONLY
-
-KEY_INTERVAL = 1.0
-"""Seconds between two `KeyNeeded` for one node."""
-
-REFUSED_SECONDS = 15.0
-"""How long frames that were too big are not tried again where nobody probes for it."""
+from gmesh.values import OPTION_TCPONLY
 
 # An intermediate hop may be tried after the node itself, and that hop is always its own next hop.
 _MAX_DETOURS = 2
-_DROPPED_ERRORS = frozenset({errno.ENOBUFS, errno.EAGAIN, errno.ENOMEM})
-
-
-def traffic_class(frame: bytes) -> int:
-    """The priority (DSCP) bits of the IP packet in a frame, behind a VLAN tag too, 0 for others.
-
-    The congestion bits stay 0: a mark that the outer packet gets on its way would be lost with it.
-    """
-    start = 18 if frame[12:14] == b"\x81\x00" else 14
-    header = frame[start : start + 2]
-    if len(header) == 2:
-        if header[0] >> 4 == 4 and frame[start - 2 : start] == b"\x08\x00":
-            return header[1] & 0xFC
-        if header[0] >> 4 == 6 and frame[start - 2 : start] == b"\x86\xdd":
-            return ((header[0] << 4) & 0xF0 | header[1] >> 4) & 0xFC
-    return 0
 
 
 class Sender:
@@ -55,7 +36,7 @@ class Sender:
         name: str,
         flows: FlowTable,
         sockets: UdpSockets,
-        events: list[DataEvent | FrameForPeer],
+        events: list[PlaneEvent],
         tally: MutableMapping[str, int],
         clock: Callable[[], float],
         errors: PathErrors,
@@ -66,18 +47,31 @@ class Sender:
         self._events = events
         self._tally = tally
         self._clock = clock
-        self._errors = errors
+        self.transmitter = Transmitter(sockets, tally, errors)
+        self.sealed = SealedSender(
+            name=name,
+            flows=flows,
+            sockets=sockets,
+            events=events,
+            tally=tally,
+            clock=clock,
+            transmitter=self.transmitter,
+        )
         self._nodes: Mapping[str, RouteNode] = {}
         self._options = 0
         self._inherit = False
-        self.packets = 0
-        """Datagrams sent, probes included, and below their bytes."""
-        self.bytes = 0
 
     def set_routes(self, snapshot: RouteSnapshot) -> None:
         self._nodes = snapshot.nodes
         self._options = snapshot.options
         self._inherit = snapshot.settings.priority_inheritance
+        self.sealed.set_routes(snapshot)
+        for name in self.sealed.waiting_for():
+            node = snapshot.nodes.get(name)
+            if node is None or not node.reachable or not node.sptps:
+                self.sealed.forget(name)
+            elif node.neighbour:
+                self.sealed.send_waiting(self._flow(name))
 
     def send(self, target: str, frame: bytes, *, exact: bool = False, tcp_only: bool = False) -> None:
         """Send a frame to the reachable node ``target`` in the way its path allows; never fails aloud.
@@ -94,6 +88,9 @@ class Sender:
         counters = flow.counters
         counters.packets_out += 1
         counters.bytes_out += len(frame)
+        if node.sptps:
+            self.sealed.send(node, frame)
+            return
         for _ in range(_MAX_DETOURS):
             if tcp_only or (node.via == self._name and not exact):
                 via = nodes.get(node.next_hop)
@@ -103,6 +100,10 @@ class Sender:
                 via = nodes.get(node.via)
             if via is None:
                 break
+            if via.sptps and not tcp_only:
+                # It opens what is for another, and sends it on.
+                self.sealed.send(via, frame)
+                return
             flow = target_flow if via.name == target else self._flow(via.name)
             flow.counters.wanted += 1
             if tcp_only or (self._options | via.options) & OPTION_TCPONLY:
@@ -113,7 +114,7 @@ class Sender:
                 self._ask_for_key(flow)
                 self._by_tcp(via.next_hop, frame)
                 return
-            if not flow.udp or not self._fits(flow, via, len(frame)):
+            if not flow.fits(len(frame), via, self._clock):
                 if via.next_hop == via.name:
                     self._by_tcp(via.name, frame)
                     return
@@ -129,7 +130,9 @@ class Sender:
     def send_probe(self, probe: SendProbe) -> None:
         """Seal and send a probe by UDP. Without a sending key, or an address for it, it is counted and dropped."""
         flow = self._flows.by_name.get(probe.node)
-        if flow is None or flow.sealer is None:
+        node = self._nodes.get(probe.node)
+        sealed = node is not None and node.sptps
+        if flow is None or (flow.sessions.sending if sealed else flow.sealer) is None:
             self._tally["drop probe without key"] += 1
             return
         if probe.address is None:
@@ -146,7 +149,10 @@ class Sender:
             return
         with_ttl = self._sockets.set_ttl(sock, probe.ttl) if probe.ttl else False
         try:
-            error = self._transmit(flow, sock, endpoint, probe.frame)
+            if sealed:
+                error = self._transmit_sealed(flow, sock, endpoint, probe.frame)
+            else:
+                error = self._transmit(flow, sock, endpoint, probe.frame)
         finally:
             if with_ttl:
                 self._sockets.set_ttl(sock, -1)
@@ -157,6 +163,9 @@ class Sender:
 
     def by_udp(self, flow: Flow, via: RouteNode, frame: bytes) -> None:
         """Send a frame by UDP to ``via``, whose flow has a key; what the system refuses as too big goes by TCP."""
+        if via.sptps:
+            self.sealed.by_udp(flow, via, frame)
+            return
         endpoint, sock = flow.endpoint, flow.socket
         if endpoint is None or sock is None:
             self._tally["no UDP address"] += 1
@@ -175,8 +184,13 @@ class Sender:
         elif error == errno.EKEYEXPIRED:
             self._by_tcp(via.next_hop, frame)
 
+    def _transmit_sealed(self, flow: Flow, sock: Any, endpoint: Endpoint, probe: bytes) -> int:
+        """The same for a probe to a node with a session."""
+        datagram = self.sealed.seal_probe(flow, probe)
+        return errno.EKEYEXPIRED if datagram is None else self.transmitter.send(sock, endpoint, datagram)
+
     def _transmit(self, flow: Flow, sock: Any, endpoint: Endpoint, frame: bytes) -> int:
-        """Seal a frame and send it: 0, or the system's error number, which is counted here."""
+        """Seal a frame and send it: 0, or an error number."""
         sealer = flow.sealer
         assert sealer is not None
         try:
@@ -186,56 +200,14 @@ class Sender:
             flow.sealer = None
             self._ask_for_key(flow)
             return errno.EKEYEXPIRED
-        target = self._sockets.target(sock, endpoint) if self._sockets.maps else endpoint
-        try:
-            sock.sendto(datagram, target)
-        except OSError as error:
-            number = self._send_again(sock, datagram, target, error.errno or errno.EIO)
-            if number:
-                self._count(number)
-                return number
-        self.packets += 1
-        self.bytes += len(datagram)
-        return 0
-
-    def _count(self, number: int) -> None:
-        if number in _DROPPED_ERRORS:
-            self._tally["drop UDP queue full"] += 1
-        elif number == errno.EMSGSIZE:
-            self._tally["UDP too big"] += 1
-        else:
-            # No route, a firewall, an address that cannot be: lost as on the way; the mesh's probes will notice.
-            self._tally[f"drop UDP {errno.errorcode.get(number, 'error')}"] += 1
-
-    def _send_again(self, sock: Any, datagram: bytes, target: Endpoint, number: int) -> int:
-        """After the error ``number``, which may be what ICMP said of an earlier datagram, to whomever that was."""
-        if number in _DROPPED_ERRORS:
-            return number
-        try:
-            sock.sendto(datagram, target)
-        except OSError as error:
-            return error.errno or errno.EIO
-        finally:
-            if number == errno.EMSGSIZE:
-                self._errors.read(sock)
-        return 0
-
-    def _fits(self, flow: Flow, via: RouteNode, length: int) -> bool:
-        """Whether a frame may go by UDP. For a node that does no PMTU discovery only refusals count, for a while."""
-        if via.options & OPTION_PMTU:
-            return length <= flow.min_mtu
-        if length >= flow.refused and self._clock() - flow.refused_at >= REFUSED_SECONDS:
-            flow.refused = MTU + 1
-        return length < flow.refused
+        return self.transmitter.send(sock, endpoint, datagram)
 
     def _by_tcp(self, neighbour: str, frame: bytes) -> None:
         self._tally["TCP packets out"] += 1
         self._events.append(FrameForPeer(neighbour, frame))
 
     def _ask_for_key(self, flow: Flow) -> None:
-        now = self._clock()
-        if now - flow.asked_at >= KEY_INTERVAL:
-            flow.asked_at = now
+        if flow.wants_key(self._clock()):
             self._events.append(KeyNeeded(flow.name))
 
     def _flow(self, name: str) -> Flow:

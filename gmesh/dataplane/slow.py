@@ -18,22 +18,37 @@ from typing import Any, Literal, Protocol
 import gevent
 import gevent.event
 
-from gmesh.dataplane.contract import FrameForPeer, Upcall
+from gmesh.dataplane.contract import PlaneEvent, Upcall
 from gmesh.dataplane.endpoints import endpoint_of
 from gmesh.dataplane.flows import FlowTable, ReceiveKey
 from gmesh.dataplane.lanes import Lanes
 from gmesh.dataplane.local_address import local_address
 from gmesh.dataplane.macs import MacAges
+from gmesh.dataplane.node_ids import NodeIds
 from gmesh.dataplane.path_errors import PathErrors
 from gmesh.dataplane.receiver import Receiver
+from gmesh.dataplane.sealed_receiver import SealedReceiver
 from gmesh.dataplane.sender import Sender
+from gmesh.dataplane.sessions import PeerSession
 from gmesh.dataplane.sockets import UdpSockets
 from gmesh.device.base import Device
 from gmesh.errors import GmeshError
-from gmesh.mesh.actions import SendProbe, SetPath
-from gmesh.mesh.events import DataEvent, FlowCounters
+from gmesh.mesh.actions import (
+    DatagramByTcp,
+    DropSession,
+    InstallSession,
+    OpenHandshake,
+    SendProbe,
+    SessionStep,
+    SetPath,
+    UseSession,
+)
+from gmesh.mesh.events import FlowCounters, HandshakeSealed
 from gmesh.proto.packet import PacketKey, PacketSealer
 from gmesh.proto.probe import is_probe
+from gmesh.proto.sptps_datagram import perform_step
+from gmesh.proto.sptps_flow import FlowState
+from gmesh.proto.sptps_packet import node_id
 from gmesh.route.router import Router, ToDevice, ToNode
 from gmesh.route.snapshot import RouteSnapshot
 from gmesh.values import ETHERNET_HEADER, MTU, OPTION_TCPONLY
@@ -83,11 +98,13 @@ class SlowDataPlane:
         self._spawn = spawn
         self._greenlets: list[gevent.Greenlet] = []
         self._tally: Counter[str] = Counter()
-        self._events: list[DataEvent | FrameForPeer] = []
+        self._events: list[PlaneEvent] = []
         self._something_to_tell = gevent.event.Event()
         self._macs = MacAges(self._events)
         self._flows = FlowTable()
         self._snapshot = RouteSnapshot(name=name, options=0)
+        self._with_header = False
+        """Whether frames keep their Ethernet header within sessions."""
         self._router = Router(self._snapshot, None, local_address)
         self._errors = PathErrors(self._flows, self._events, self._tally, clock)
         self._sender = Sender(
@@ -99,7 +116,17 @@ class SlowDataPlane:
             clock=clock,
             errors=self._errors,
         )
-        self._receiver = Receiver(self._flows, self._events, self._tally, self._deliver)
+        self._ids = NodeIds(name)
+        self._sealed = SealedReceiver(
+            name=name,
+            flows=self._flows,
+            ids=self._ids,
+            events=self._events,
+            tally=self._tally,
+            sender=self._sender.sealed,
+            deliver=self._deliver,
+        )
+        self._receiver = Receiver(self._flows, self._events, self._tally, self._deliver, self._sealed)
         self._lanes = Lanes(self._snapshot, self._router, self._flows)
 
     def start(self) -> None:
@@ -124,11 +151,20 @@ class SlowDataPlane:
         self._router = Router(snapshot, self._router, local_address)
         self._snapshot = snapshot
         self._lanes = Lanes(snapshot, self._router, self._flows)
+        self._ids.set_names(snapshot.nodes)
+        self._sealed.set_routes(snapshot)
         self._sender.set_routes(snapshot)
+        with_header = snapshot.settings.mode != "router"
+        if with_header != self._with_header:
+            self._with_header = with_header
+            for flow in self._flows:
+                for session in flow.sessions.all:
+                    session.set_mode(with_header=with_header)
         self._macs.learning = snapshot.settings.mode == "switch"
         gone = [flow for flow in self._flows if flow.name not in snapshot.nodes and flow.is_idle]
         for flow in gone:
             self._flows.remove(flow)
+        self._tell()
 
     def install_send_key(self, node: str, key: PacketKey) -> None:
         """Sequence numbers start at 1 again. Raises GmeshError for algorithms that do not exist here."""
@@ -145,7 +181,54 @@ class SlowDataPlane:
         if flow is not None:
             flow.sealer = None
 
+    def install_session(self, action: InstallSession) -> None:
+        """The flow is the plane's until `session_state` gives it back; what came too early for it is opened now."""
+        flow = self._flows.get_or_add(action.node)
+        flow.sessions.add(PeerSession(action, with_header=self._with_header))
+        self._sealed.session_added(flow, self._clock())
+        self._tell()
+
+    def use_session(self, action: UseSession) -> None:
+        """Seal in this session; what waited for one goes first."""
+        flow = self._flows.by_name.get(action.node)
+        session = None if flow is None else flow.sessions.get(action.session)
+        if flow is None or session is None:
+            self._tally["unknown session"] += 1
+            return
+        flow.sessions.sending = session
+        self._sender.sealed.send_waiting(flow)
+        self._tell()
+
+    def drop_session(self, action: DropSession) -> None:
+        flow = self._flows.by_name.get(action.node)
+        if flow is not None:
+            flow.sessions.drop(action.session)
+
+    def session_step(self, action: SessionStep) -> None:
+        """Do one step of a renewal; a handshake record that it seals comes back as an event."""
+        flow = self._flows.by_name.get(action.node)
+        session = None if flow is None else flow.sessions.get(action.session)
+        if session is None:
+            self._tally["unknown session"] += 1
+            return
+        datagram = perform_step(session.flow, action.step, self._clock())
+        if datagram is not None:
+            self._events.append(HandshakeSealed(action.node, action.session, datagram))
+            self._tell()
+
+    def session_state(self, node: str, session: int) -> FlowState | None:
+        """The state of an installed session's flow as it is now, for whoever goes on with it."""
+        flow = self._flows.by_name.get(node)
+        found = None if flow is None else flow.sessions.get(session)
+        return None if found is None else found.flow.state()
+
+    def open_handshake(self, action: OpenHandshake) -> None:
+        self._sealed.open_handshake(action.node, action.datagram, self._clock())
+        self._tell()
+
     def forget_flow(self, node: str) -> None:
+        self._sender.sealed.forget(node)
+        self._sealed.forget(node)
         flow = self._flows.by_name.get(node)
         if flow is None:
             return
@@ -182,6 +265,16 @@ class SlowDataPlane:
         self._route(frame, node, self._clock(), tcp_only=not tcp_only_connection)
         self._tell()
 
+    def datagram_from_peer(self, neighbour: str, destination: bytes, source: bytes, datagram: bytes) -> None:
+        """The body of an SPTPS_PACKET: open what is for us, pass on the rest."""
+        self._tally["TCP packets in"] += 1
+        self._sealed.by_tcp(neighbour, destination, source, datagram, self._clock())
+        self._tell()
+
+    def datagram_by_tcp(self, action: DatagramByTcp) -> None:
+        """The same from a REQ_KEY, which names the nodes."""
+        self.datagram_from_peer(action.neighbour, node_id(action.target), node_id(action.source), action.datagram)
+
     def counters(self, node: str) -> FlowCounters | None:
         """The live object, which goes on counting."""
         flow = self._flows.by_name.get(node)
@@ -205,8 +298,8 @@ class SlowDataPlane:
             "drop device write": statistics.failed,
             "UDP packets in": self._receiver.packets,
             "UDP bytes in": self._receiver.bytes,
-            "UDP packets out": self._sender.packets,
-            "UDP bytes out": self._sender.bytes,
+            "UDP packets out": self._sender.transmitter.packets,
+            "UDP bytes out": self._sender.transmitter.bytes,
             **self._tally,
         }
 

@@ -29,9 +29,6 @@ WITH_HEADER = 2
 """Bit of a record type: the data begins with an Ethernet header."""
 PROBE = 4
 
-IDS_SINCE_MINOR = 4
-"""Nodes below this minor version take datagrams without ids, and so only from the node that sealed them."""
-
 _MADE_UP_HEADERS = {4: bytes(12) + b"\x08\x00", 6: bytes(12) + b"\x86\xdd"}
 """By the version of the IP packet: what is put before a packet that came without a header."""
 

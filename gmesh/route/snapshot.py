@@ -10,6 +10,8 @@ from dataclasses import dataclass, field
 
 from gmesh.values import OPTION_VERSION_SHIFT, Subnet
 
+MINOR_WITH_IDS = 4
+
 
 @dataclass(frozen=True, slots=True)
 class RouteNode:
@@ -33,6 +35,11 @@ class RouteNode:
     def minor(self) -> int:
         """The node's minor protocol version, 0 for tinc 1.0 (meta-sptps 2)."""
         return self.options >> OPTION_VERSION_SHIFT
+
+    @property
+    def takes_ids(self) -> bool:
+        """Whether its datagrams bear node ids, so that it can be a relay for sealed ones (data-sptps 2)."""
+        return self.sptps and self.options >> OPTION_VERSION_SHIFT >= MINOR_WITH_IDS
 
 
 @dataclass(frozen=True, slots=True)

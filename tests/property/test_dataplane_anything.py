@@ -9,14 +9,14 @@ from typing import Any
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gmesh.dataplane.contract import FrameForPeer
+from gmesh.dataplane.contract import PlaneEvent
 from gmesh.dataplane.endpoints import endpoint_of
 from gmesh.dataplane.flows import FlowTable, ReceiveKey
 from gmesh.dataplane.receiver import Receiver
 from gmesh.dataplane.slow import SlowDataPlane
 from gmesh.device.dummy import DummyDevice
 from gmesh.mesh.actions import SetPath
-from gmesh.mesh.events import AddressSeen, DataEvent, ProbeReceived
+from gmesh.mesh.events import AddressSeen, ProbeReceived
 from gmesh.proto.packet import PacketKey, PacketSealer
 from gmesh.route.snapshot import RouteNode, RouteSnapshot
 from gmesh.values import MTU, Address, Subnet
@@ -37,7 +37,7 @@ class Bench:
 
     def __init__(self, key: PacketKey) -> None:
         self.flows = FlowTable()
-        self.events: list[DataEvent | FrameForPeer] = []
+        self.events: list[PlaneEvent] = []
         self.tally: Counter[str] = Counter()
         self.frames: list[bytes] = []
         flow = self.flows.get_or_add("beta")

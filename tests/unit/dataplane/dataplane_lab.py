@@ -11,12 +11,11 @@ from typing import Any
 import gevent
 import gevent.socket
 
-from gmesh.dataplane.contract import FrameForPeer
+from gmesh.dataplane.contract import PlaneEvent
 from gmesh.dataplane.slow import SlowDataPlane
 from gmesh.dataplane.udp_sockets import UdpOptions, open_udp
 from gmesh.device.base import DeviceStatistics
 from gmesh.mesh.actions import SetPath
-from gmesh.mesh.events import DataEvent
 from gmesh.proto.packet import PacketKey
 from gmesh.route.snapshot import RouteNode, RouteSnapshot
 from gmesh.values import MTU, OPTION_PMTU, Address, Subnet
@@ -145,7 +144,7 @@ class PlaneUnderTest:
         self.device = FakeDevice()
         self.socket = open_udp(Address(host, "0"), UdpOptions(receive_buffer=1 << 20))
         self.address = Address.from_sockaddr(self.socket.getsockname())
-        self.events: list[DataEvent | FrameForPeer] = []
+        self.events: list[PlaneEvent] = []
         self.shift = 0.0
         """Seconds by which the plane's clock is ahead of the real one."""
         self.plane = SlowDataPlane(

@@ -13,8 +13,8 @@ from dataplane_lab import MSG_ERRQUEUE, SUBNETS, PlaneUnderTest, ipv4_frame, joi
 from test_dataplane_sender import BETA, FRAME, GAMMA, NEAR, Bench
 
 from gmesh.dataplane.contract import FrameForPeer
+from gmesh.dataplane.flows import REFUSED_SECONDS
 from gmesh.dataplane.path_errors import MAX_ERRORS, PathErrors, largest_datagram
-from gmesh.dataplane.sender import REFUSED_SECONDS
 from gmesh.dataplane.udp_sockets import UdpOptions, open_udp
 from gmesh.mesh.actions import SendProbe
 from gmesh.mesh.events import TooBig

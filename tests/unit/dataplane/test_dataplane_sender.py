@@ -10,14 +10,15 @@ from collections import Counter
 import pytest
 from dataplane_lab import FakeSocket, make_key, neighbour, probe_frame
 
-from gmesh.dataplane.contract import FrameForPeer
+from gmesh.dataplane.contract import FrameForPeer, PlaneEvent
 from gmesh.dataplane.endpoints import endpoint_of
 from gmesh.dataplane.flows import FlowTable
 from gmesh.dataplane.path_errors import PathErrors
-from gmesh.dataplane.sender import Sender, traffic_class
+from gmesh.dataplane.sender import Sender
 from gmesh.dataplane.sockets import UdpSockets
+from gmesh.dataplane.traffic_class import traffic_class
 from gmesh.mesh.actions import SendProbe, SetPath
-from gmesh.mesh.events import DataEvent, FlowCounters, KeyNeeded, TooBig
+from gmesh.mesh.events import FlowCounters, KeyNeeded, TooBig
 from gmesh.proto.packet import PacketOpener, PacketSealer
 from gmesh.route.snapshot import RouteNode, RouteSettings, RouteSnapshot
 from gmesh.values import MTU, OPTION_INDIRECT, OPTION_PMTU, OPTION_TCPONLY, Address
@@ -38,7 +39,7 @@ class Bench:
     def __init__(self, *nodes: RouteNode, options: int = OPTION_PMTU) -> None:
         self.socket = FakeSocket()
         self.flows = FlowTable()
-        self.events: list[DataEvent | FrameForPeer] = []
+        self.events: list[PlaneEvent] = []
         self.tally: Counter[str] = Counter()
         self.now = 100.0
         self.keys: dict[str, PacketOpener] = {}

@@ -1,0 +1,274 @@
+"""Datagrams of SPTPS sessions: for us, or to be relayed as they are (data-sptps 2, 3, 5.1, 9).
+
+What fails to open costs one tag per session and changes nothing: neither address nor session (requirements 1, 28).
+
+Not here: the way a relayed datagram takes (`sealed_sender.py`), legacy datagrams (`receiver.py`), what becomes of a
+session that is doubted (the mesh).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, MutableMapping
+from typing import Any, NamedTuple
+
+from gmesh.dataplane.contract import PlaneEvent
+from gmesh.dataplane.endpoints import Endpoint, address_of, normal_endpoint
+from gmesh.dataplane.flows import Flow, FlowTable
+from gmesh.dataplane.node_ids import NodeIds
+from gmesh.dataplane.sealed_sender import SealedSender
+from gmesh.dataplane.sessions import PeerSession
+from gmesh.dataplane.waiting import WaitingRoom
+from gmesh.errors import DatagramError
+from gmesh.mesh.events import (
+    AddressSeen,
+    HandshakeOpened,
+    KeyNeeded,
+    ProbeReceived,
+    ReceiveKeyWorn,
+    RelayedDatagram,
+    SessionConfirmed,
+    SessionDoubted,
+)
+from gmesh.proto.packet import NotAuthentic
+from gmesh.proto.sptps_flow import HANDSHAKE_RECORD, OVERHEAD, WORN_NUMBER
+from gmesh.proto.sptps_packet import HEAD_SIZE, ID_SIZE, NULL_ID, PROBE
+from gmesh.route.snapshot import RouteSnapshot
+from gmesh.values import ETHERNET_HEADER, MTU
+
+EVENT_INTERVAL = 1.0
+"""Seconds between two doubts, or two tellings of relayed datagrams, for one node."""
+EARLY_DATAGRAMS = 32
+"""Datagrams kept for one node until the session in which they were sealed is there, and how many in all."""
+ALL_EARLY_DATAGRAMS = 512
+EARLY_SECONDS = 3.0
+
+
+class Origin(NamedTuple):
+    """How a datagram for us came: straight by UDP, by UDP from a relay, or by TCP, which has no source here."""
+
+    source: Endpoint | None
+    socket: Any
+    direct: bool
+
+
+_REPLAYED = "drop replayed or far out of order"
+_BY_TCP = Origin(None, None, False)
+
+
+class SealedReceiver:
+    """Opens datagrams of sessions and hands their frames to ``deliver(frame, node, now)``. It never raises."""
+
+    def __init__(
+        self,
+        *,
+        name: str,
+        flows: FlowTable,
+        ids: NodeIds,
+        events: list[PlaneEvent],
+        tally: MutableMapping[str, int],
+        sender: SealedSender,
+        deliver: Callable[[bytes, str, float], None],
+    ) -> None:
+        self._name = name
+        self._my_id = ids.own
+        self._flows = flows
+        self.ids = ids
+        self._events = events
+        self._tally = tally
+        self._sender = sender
+        self._deliver = deliver
+        self._early: WaitingRoom[tuple[bytes, int, Origin]] = WaitingRoom(
+            per_node=EARLY_DATAGRAMS, total=ALL_EARLY_DATAGRAMS, seconds=EARLY_SECONDS
+        )
+        self._snapshot = RouteSnapshot(name=name, options=0)
+
+    def set_routes(self, snapshot: RouteSnapshot) -> None:
+        self._snapshot = snapshot
+
+    # By UDP
+
+    def receive(self, name: str, datagram: bytes, source: Endpoint, sock: Any, now: float) -> None:
+        """Take a datagram that bears the id of the node ``name`` as the one that sealed it."""
+        destination = datagram[:ID_SIZE]
+        if destination == NULL_ID:
+            self._open(name, datagram, HEAD_SIZE, Origin(source, sock, True), now)
+        elif destination == self._my_id:
+            self._open(name, datagram, HEAD_SIZE, Origin(source, sock, False), now)
+        else:
+            self._relay_from(name, destination, datagram, source)
+
+    def receive_bare(self, flow: Flow, datagram: bytes, source: Endpoint, sock: Any, now: float) -> bool:
+        """Whether a datagram without ids is of this node, which is at ``source``: then it is taken."""
+        node = self._snapshot.nodes.get(flow.name)
+        if node is None or not node.sptps or node.takes_ids:
+            return False
+        self._open(flow.name, datagram, 0, Origin(source, sock, True), now)
+        return True
+
+    def _relay_from(self, name: str, destination: bytes, datagram: bytes, source: Endpoint) -> None:
+        """Pass on what came by UDP: only for a node, from where it proved to be, or anyone could make us send."""
+        flow = self._flows.by_source.get(source)
+        if flow is None:
+            source = normal_endpoint(source)
+            flow = self._flows.by_source.get(source)
+        if flow is None or not flow.udp or flow.endpoint != source:
+            self._tally["drop relayed from stranger"] += 1
+            return
+        self._relay(name, destination, datagram[HEAD_SIZE:], flow.name)
+
+    # By TCP
+
+    def by_tcp(self, neighbour: str, destination: bytes, source: bytes, datagram: bytes, now: float) -> None:
+        """What an SPTPS_PACKET carried."""
+        name = self.ids.names.get(source)
+        if name is None:
+            self._tally["drop unknown id"] += 1
+        elif destination == self._my_id:
+            self._open(name, datagram, 0, _BY_TCP, now)
+        else:
+            self._relay(name, destination, datagram, neighbour)
+
+    def _relay(self, name: str, destination: bytes, datagram: bytes, previous: str) -> None:
+        target = self.ids.names.get(destination)
+        if target is None:
+            self._tally["drop unknown id"] += 1
+        elif name == self._name:
+            self._tally["drop loop"] += 1
+        elif len(datagram) < OVERHEAD:
+            self._tally["drop truncated"] += 1
+        else:
+            self._sender.relay(name, target, datagram, previous)
+
+    def open_handshake(self, name: str, datagram: bytes, now: float) -> None:
+        """A handshake record that came by ANS_KEY goes up as it is; anything else in its place is dropped."""
+        flow = self._flows.by_name.get(name)
+        if flow is None:
+            self._tally["drop handshake"] += 1
+            return
+        try:
+            session, kind, data, number = self._try(flow, datagram, 0, now)
+        except NotAuthentic:
+            self._tally["drop handshake"] += 1
+            self._doubt(flow, now)
+        except DatagramError:
+            self._tally[_REPLAYED] += 1
+        else:
+            self._authentic(flow, session, number, now)
+            if kind == HANDSHAKE_RECORD:
+                self._events.append(HandshakeOpened(name, session.number, data))
+            else:
+                self._tally["drop record type"] += 1
+
+    # Sessions
+
+    def session_added(self, flow: Flow, now: float) -> None:
+        """There is a new session: what came before it may be opened now."""
+        for datagram, start, origin in self._early.take(flow.name, now):
+            self._open(flow.name, datagram, start, origin, now, early=False)
+
+    def forget(self, name: str) -> None:
+        self._early.forget(name)
+
+    def _open(self, name: str, datagram: bytes, start: int, origin: Origin, now: float, *, early: bool = True) -> None:
+        """Open a datagram for us, whose record begins at ``start``. ``early``: it may wait for its session."""
+        flow = self._flows.by_name.get(name)
+        if flow is None or not flow.sessions.all:
+            self._without_session(name, datagram, start, origin, now)
+            return
+        try:
+            session, kind, data, number = self._try(flow, datagram, start, now)
+        except NotAuthentic:
+            self._tally["drop not authentic"] += 1
+            if early:
+                self._early.add(name, (datagram, start, origin), now)
+                self._doubt(flow, now)
+            return
+        except DatagramError:
+            self._tally[_REPLAYED] += 1
+            return
+        self._authentic(flow, session, number, now)
+        if origin.direct:
+            self._came_from(flow, origin, now)
+        elif kind != PROBE and now - flow.relayed_at >= EVENT_INTERVAL:
+            flow.relayed_at = now
+            self._events.append(RelayedDatagram(name, origin.source is None))
+        if kind == PROBE:
+            self._probe(flow, data, origin)
+            return
+        try:
+            frame = session.codec.unpack(kind, data)
+        except DatagramError as error:
+            self._tally[f"drop {str(error).partition(':')[0]}"] += 1
+            return
+        counters = flow.counters
+        counters.packets_in += 1
+        counters.bytes_in += len(frame)
+        self._deliver(frame, name, now)
+
+    def _try(self, flow: Flow, datagram: bytes, start: int, now: float) -> tuple[PeerSession, int, bytes, int]:
+        """The session that opens a datagram, with type, data and number of the record; it counts as taken.
+
+        Raises NotAuthentic, or DatagramError for one that is authentic and not new.
+        """
+        for session in flow.sessions.all:
+            try:
+                kind, data, number = session.flow.open(datagram, now, start)
+            except NotAuthentic:
+                continue
+            session.flow.accept(number)
+            return session, kind, data, number
+        raise NotAuthentic("no session opens it")
+
+    def _authentic(self, flow: Flow, session: PeerSession, number: int, now: float) -> None:
+        """A record of the node was taken, whichever way it came."""
+        flow.counters.last_opened = now
+        if not session.confirmed:
+            session.confirmed = True
+            self._events.append(SessionConfirmed(flow.name, session.number))
+        if session is not flow.sessions.all[0]:
+            flow.sessions.prefer(session)
+        if number > WORN_NUMBER and not session.worn:
+            session.worn = True
+            self._events.append(ReceiveKeyWorn(flow.name))
+
+    def _came_from(self, flow: Flow, origin: Origin, now: float) -> None:
+        """An authentic datagram came straight from the node: that is where it is."""
+        source = origin.source
+        assert source is not None
+        flow.counters.last_authentic = now
+        if source != flow.endpoint:
+            source = normal_endpoint(source)
+            if self._flows.by_source.get(source) is not flow:
+                self._flows.heard(flow, source, origin.socket)
+        if source == flow.endpoint:
+            flow.socket = origin.socket
+        elif source != flow.reported:
+            flow.reported = source
+            self._events.append(AddressSeen(flow.name, address_of(source)))
+
+    def _probe(self, flow: Flow, data: bytes, origin: Origin) -> None:
+        """A probe proves a path only if it came straight along it."""
+        if not origin.direct or origin.source is None:
+            self._tally["drop relayed probe"] += 1
+        elif not ETHERNET_HEADER <= len(data) <= MTU:
+            self._tally["drop frame length"] += 1
+        else:
+            self._tally["probes in"] += 1
+            self._events.append(ProbeReceived(flow.name, data, address_of(normal_endpoint(origin.source))))
+
+    def _without_session(self, name: str, datagram: bytes, start: int, origin: Origin, now: float) -> None:
+        """Nothing can be opened yet; the end of the handshake may be on its way. The mesh may have to begin one."""
+        node = self._snapshot.nodes.get(name)
+        if node is None or not node.reachable or not node.sptps or len(datagram) < start + OVERHEAD:
+            self._tally["drop stranger"] += 1
+            return
+        if not self._early.add(name, (datagram, start, origin), now):
+            self._tally["drop early"] += 1
+        flow = self._flows.get_or_add(name)
+        if flow.wants_key(now):
+            self._events.append(KeyNeeded(name))
+
+    def _doubt(self, flow: Flow, now: float) -> None:
+        if now - flow.doubted_at >= EVENT_INTERVAL:
+            flow.doubted_at = now
+            self._events.append(SessionDoubted(flow.name))
