@@ -5,7 +5,6 @@ from __future__ import annotations
 import sys
 
 from gmesh import __version__
-from gmesh.proto.requests import PROTOCOL_VERSION
 
 FEATURES = ("legacy_protocol",)
 """Words as tinc 1.1 uses them (daemon-cli 1), only for what works; a checker knows no others."""
@@ -13,6 +12,8 @@ FEATURES = ("legacy_protocol",)
 
 def version_text(program: str) -> str:
     """The text of ``--version``, with its last newline."""
+    from gmesh.proto.requests import PROTOCOL_VERSION
+
     python = ".".join(map(str, sys.version_info[:3]))
     return (
         f"{program} version {__version__} (Python {python}, protocol {PROTOCOL_VERSION})\n"

@@ -92,6 +92,19 @@ class ControlConnection:
         except PeerError:
             raise CommandError("Could not fully establish control socket connection") from None
 
+    @property
+    def alive(self) -> bool:
+        """Whether the daemon still holds its end, as far as can be told without asking it."""
+        try:
+            self._socket.setblocking(False)
+            return self._socket.recv(1, socket.MSG_PEEK) != b""
+        except BlockingIOError:
+            return True
+        except OSError:
+            return False
+        finally:
+            self._socket.settimeout(REPLY_LIMIT)
+
     def close(self) -> None:
         """Harmless when repeated."""
         self._socket.close()

@@ -1,10 +1,11 @@
-"""The command ``gmesh``: looks at a running daemon and steers it (control-cli 1).
+"""The command ``gmesh``: sets up a network's files, looks at a running daemon and steers it (control-cli 1).
 
 Commands live in `commands`, one file per group, and are imported when they are called. Nothing here needs gevent.
 """
 
 from __future__ import annotations
 
+import contextlib
 import os
 import sys
 from collections.abc import Callable, Sequence
@@ -13,15 +14,15 @@ from typing import Any
 
 from gmesh.cli.about import try_line, version_text
 from gmesh.cli.argv import Argument, Option, UsageError, parse, read, spelled
-from gmesh.cli.context import CommandError, Context, expect
+from gmesh.cli.context import CommandError, Context, nearest
 from gmesh.config.netname import check_netname
 from gmesh.config.paths import CONFDIR
-from gmesh.errors import ConfigError
+from gmesh.errors import ConfigError, GmeshError
 
 HELP = """\
 Usage: gmesh [options] COMMAND [ARGUMENTS]
 
-Looks at and steers the daemon of a gmesh network.
+Sets up, looks at and steers a gmesh network and its daemon.
 
 Valid options are:
   -c, --config=DIR    The network whose configuration is in DIR instead of /etc/tinc/NETNAME.
@@ -29,16 +30,27 @@ Valid options are:
       --pidfile=FILE  The daemon whose pid file is FILE.
   -b, --batch         Never ask anything.
       --force         Go on despite some warnings.
-      --json          Dump as JSON, one object a line.
+      --json          Show listings as JSON, one object a line.
       --help          Show this help.
       --version       Show the version.
 
 Valid commands are:
+  init [NAME]               Make the directory of a new node. Options, after the name:
+                            --vpn-address=ADDRESS/LENGTH  give the interface this address
+                            --interface=NAME              call the interface so
+                            --address=HOST                where others reach this node
+  get [NODE.]VARIABLE       Show an option of the configuration.
+  set [NODE.]VARIABLE VALUE     Give an option this value.
+  add [NODE.]VARIABLE VALUE     Give an option one more value.
+  del [NODE.]VARIABLE [VALUE]   Remove an option, or one value of it.
   start [DAEMON OPTIONS]    Start the daemon, and wait until it is ready.
   stop                      Stop the daemon, and wait until it has ended.
   restart [DAEMON OPTIONS]  Stop, then start.
   reload                    Have the configuration read again.
   pid                       Show the daemon's process id.
+  generate-keys [BITS]      Make a new RSA and a new Ed25519 key.
+  generate-rsa-keys [BITS]  Make a new RSA key.
+  generate-ed25519-keys     Make a new Ed25519 key.
   dump TYPE                 List nodes, edges, subnets, connections or invitations.
   dump reachable nodes      List the nodes that can be reached.
   dump graph, dump digraph  Draw the mesh for graphviz.
@@ -50,13 +62,32 @@ Valid commands are:
   purge                     Forget nodes that cannot be reached.
   debug LEVEL               Set the debug level; a negative one only asks.
   log [LEVEL]               Show the log as it comes.
-  get VARIABLE              Show an option of the configuration.
+  edit FILE                 Edit tinc.conf, a script or a host file, then reload.
+  export                    Write our host file to standard output.
+  export-all                Write all host files to standard output.
+  import                    Read host files from standard input.
+  exchange, exchange-all    Export, then import.
+  network [NETNAME]         List the networks of this machine, or change to another.
+  sign [FILE]               Sign a file.
+  verify NODE [FILE]        Check who signed a file; NODE may be . (this node) or * (any).
   version, help             Show the version, this help.
 
 Without a command, commands are read from standard input, one a line.
 """
 
-_DOCOPT = HELP.replace("COMMAND [ARGUMENTS]", "[--] [WORD]...", 1).replace("Valid options are:", "Options:", 1)
+_DOCOPT = """\
+Usage: gmesh [options] [--] [WORD]...
+
+Options:
+  -c, --config=DIR
+  -n, --net=NETNAME
+      --pidfile=FILE
+  -b, --batch
+      --force
+      --json
+      --help
+      --version
+"""
 
 OPTIONS = (
     Option("c", "config", Argument.REQUIRED),
@@ -70,13 +101,20 @@ OPTIONS = (
 )
 
 COMMANDS = {
+    "init": ("init", "run"),
+    "get": ("variables", "get"),
+    "set": ("variables", "set_"),
+    "add": ("variables", "add"),
+    "del": ("variables", "delete"),
     "start": ("lifecycle", "start"),
     "stop": ("lifecycle", "stop"),
     "restart": ("lifecycle", "restart"),
     "reload": ("steer", "reload"),
     "pid": ("steer", "pid"),
+    "generate-keys": ("keys", "both"),
+    "generate-rsa-keys": ("keys", "rsa"),
+    "generate-ed25519-keys": ("keys", "ed25519"),
     "dump": ("dump", "run"),
-    "list": ("dump", "run"),
     "info": ("info", "run"),
     "connect": ("steer", "connect"),
     "disconnect": ("steer", "disconnect"),
@@ -84,19 +122,29 @@ COMMANDS = {
     "purge": ("steer", "purge"),
     "debug": ("steer", "debug"),
     "log": ("log", "run"),
-    "get": ("get", "run"),
+    "edit": ("files", "edit"),
+    "export": ("exchange", "export"),
+    "export-all": ("exchange", "export_all"),
+    "import": ("exchange", "import_"),
+    "exchange": ("exchange", "exchange"),
+    "exchange-all": ("exchange", "exchange_all"),
+    "network": ("files", "network"),
+    "sign": ("signing", "sign"),
+    "verify": ("signing", "verify"),
+    "version": ("about", "version"),
+    "help": ("about", "help_"),
 }
 """Command to module below `gmesh.cli.commands` and function."""
 
-_EDIT = "edit tinc.conf and the files in hosts/ instead, then `reload'"
-_COPY = "copy the files in hosts/ instead"
+HIDDEN = {"list": COMMANDS["dump"], "config": ("variables", "config")}
+"""Other names that tinc has without telling."""
+
+LISTINGS = ("dump", "list", "info", "network")
+"""Commands that may have ``--json`` among their words too."""
+
 NOT_HERE = {
-    "init": "use gmesh-keygen --name NAME",
-    "generate-keys": "use gmesh-keygen",
-    "generate-rsa-keys": "use gmesh-keygen --rsa",
-    "generate-ed25519-keys": "use gmesh-keygen --ed25519",
-    **dict.fromkeys(("set", "add", "del", "edit"), _EDIT),
-    **dict.fromkeys(("export", "export-all", "import", "exchange", "exchange-all", "invite", "join"), _COPY),
+    "invite": "copy the files in hosts/ instead, or `export' and `import' them",
+    "join": "copy the files in hosts/ instead, or `export' and `import' them",
 }
 """Commands of tinc 1.1 that gmesh does not have, and what to do instead."""
 
@@ -131,46 +179,52 @@ def _differs(confbase: str, netname: str) -> bool:
 
 def run_command(context: Context, words: list[str]) -> int:
     """Run one command; returns its exit code and says on standard error what went wrong."""
-    name = words[0].lower()
+    json_before = context.json
     try:
-        if name == "version":
-            expect(words[1:], 0, 0)
-            sys.stdout.write(version_text("gmesh"))
-            return 0
-        if name == "help":
-            sys.stdout.write(HELP)
-            return 0
-        if name in NOT_HERE:
-            raise CommandError(f"gmesh has no command `{words[0]}': {NOT_HERE[name]}.")
-        if name not in COMMANDS:
-            raise CommandError(f"Unknown command `{words[0]}'.", usage=True)
-        module, function = COMMANDS[name]
-        command: Callable[[Context, list[str]], int] = getattr(import_module(f"gmesh.cli.commands.{module}"), function)
-        return command(context, words[1:])
+        code = _run(context, words)
+        sys.stdout.flush()
+        return code
     except CommandError as error:
-        sys.stderr.write(f"{error}\n{try_line(context.program) if error.usage else ''}")
-        return 1
+        # What the daemon still sends belongs to the request that failed.
+        context.disconnect()
+        return _failed(context, str(error), usage=error.usage)
+    except GmeshError as error:
+        return _failed(context, str(error))
     except BrokenPipeError:
         # Whoever read our output has seen enough; Python must not complain again when it closes it.
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
         return 1
+    except OSError as error:
+        return _failed(
+            context, f"Error opening file `{error.filename}': {error.strerror}" if error.filename else str(error)
+        )
+    finally:
+        context.json = json_before
 
 
-def run_lines(context: Context) -> int:
-    """The shell: a command a line until ``exit``, ``quit`` or the end; the exit code tells whether any failed."""
-    code = 0
-    asking = sys.stdin.isatty() and sys.stdout.isatty() and not context.batch
-    while True:
-        if asking:
-            sys.stdout.write(f"gmesh.{context.netname}> " if context.netname else "gmesh> ")
-            sys.stdout.flush()
-        line = sys.stdin.readline()
-        words = line.split()
-        if not line or (words and words[0].lower() in ("exit", "quit")):
-            return code
-        if words and not line.startswith("#"):
-            code |= run_command(context, words)
-            sys.stdout.flush()
+def _run(context: Context, words: list[str]) -> int:
+    name = words[0].lower()
+    if name in NOT_HERE:
+        raise CommandError(f"gmesh has no command `{words[0]}': {NOT_HERE[name]}.")
+    place = COMMANDS.get(name) or HIDDEN.get(name)
+    if place is None:
+        near = nearest(name, [*COMMANDS, *HIDDEN])
+        raise CommandError(f"Unknown command `{words[0]}'.{near}", usage=not context.in_shell)
+    arguments = words[1:]
+    if name in LISTINGS and "--json" in arguments:
+        arguments = [word for word in arguments if word != "--json"]
+        context.json = True
+    module, function = place
+    command: Callable[[Context, list[str]], int] = getattr(import_module(f"gmesh.cli.commands.{module}"), function)
+    return command(context, arguments)
+
+
+def _failed(context: Context, message: str, *, usage: bool = False) -> int:
+    with contextlib.suppress(OSError):
+        # What was written before the failure comes before the complaint.
+        sys.stdout.flush()
+    sys.stderr.write(f"{message}\n{try_line(context.program) if usage else ''}")
+    return 1
 
 
 def main(command_line: Sequence[str] | None = None) -> int:
@@ -184,12 +238,19 @@ def main(command_line: Sequence[str] | None = None) -> int:
     if arguments["--help"]:
         sys.stdout.write(HELP)
         return 0
+    with contextlib.suppress(AttributeError):
+        # Files may hold bytes that are no UTF-8; what stands in them is shown as it is.
+        sys.stdout.reconfigure(errors="surrogateescape")  # type: ignore[union-attr]
     if arguments["--version"]:
         sys.stdout.write(version_text("gmesh"))
         return 0
     try:
         context = context_of(arguments, program)
-        return run_command(context, arguments["WORD"]) if arguments["WORD"] else run_lines(context)
+        if arguments["WORD"]:
+            return run_command(context, arguments["WORD"])
+        from gmesh.cli.shell import run_lines
+
+        return run_lines(context, run_command, COMMANDS)
     except ConfigError as error:
         sys.stderr.write(f"{error}\n")
         return 1

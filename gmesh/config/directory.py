@@ -13,8 +13,9 @@ from gmesh.config import lexer
 from gmesh.config.host import Host
 from gmesh.config.lexer import Block, Document, Override
 from gmesh.config.notices import Level, Notice, printable, raise_all
+from gmesh.config.ownname import own_name
 from gmesh.config.paths import CONFDIR
-from gmesh.config.server import Server, own_name
+from gmesh.config.server import Server
 from gmesh.errors import ConfigError
 from gmesh.values import is_node_name
 

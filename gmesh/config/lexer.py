@@ -24,7 +24,8 @@ _BEGIN = "-----BEGIN"
 _END = "-----END"
 _LABEL = re.compile(r"-----BEGIN ([^-]*)-----")
 _SETTING = re.compile(r"([^ \t=]*)[ \t]*=?[ \t]*(.*)\Z", re.DOTALL)
-_CONTROL = re.compile(r"[\x00-\x08\x0a-\x1f\x7f]")
+CONTROL = re.compile(r"[\x00-\x08\x0a-\x1f\x7f]")
+"""Characters that no line of a configuration file may hold."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,7 +84,7 @@ def parse_overrides(texts: Sequence[str]) -> list[Override]:
 
 def parse_override(text: str, number: int = 1) -> Override:
     """One ``[NODE.]KEY=VALUE``; ``number`` counts the -o options from 1. Raises ConfigError."""
-    bad = _CONTROL.search(text)
+    bad = CONTROL.search(text)
     if bad:
         raise ConfigError(f"control character {ord(bad.group()):#04x} in command line option {number}")
     key, value = parse_setting(text)
@@ -95,22 +96,28 @@ def parse_override(text: str, number: int = 1) -> Override:
     return Override(node, Entry(host_key, value, f"command line option {number}", 0))
 
 
+def load(path: Path) -> bytes:
+    """A configuration file's bytes. Raises OSError, and ConfigError for one that is no sensible file at all."""
+    status = os.stat(path)
+    if stat.S_ISDIR(status.st_mode):
+        raise IsADirectoryError(21, "Is a directory", str(path))
+    if stat.S_ISFIFO(status.st_mode) or stat.S_ISSOCK(status.st_mode):
+        raise OSError(22, "Not a regular file", str(path))
+    with open(path, "rb") as file:
+        data = file.read(MAX_FILE_SIZE + 1)
+    if len(data) > MAX_FILE_SIZE:
+        raise ConfigError(f"more than {MAX_FILE_SIZE // 2**20} MiB: not a configuration file", printable(path))
+    return data
+
+
 def read(path: Path) -> Document:
     """Read a file. Raises ConfigError when it cannot be opened or is no sensible file at all."""
     name = printable(path)
     try:
-        status = os.stat(path)
-        if stat.S_ISDIR(status.st_mode):
-            raise IsADirectoryError(21, "Is a directory")
-        if stat.S_ISFIFO(status.st_mode) or stat.S_ISSOCK(status.st_mode):
-            raise OSError(22, "Not a regular file")
-        with open(path, "rb") as file:
-            data = file.read(MAX_FILE_SIZE + 1)
+        data = load(path)
     except (OSError, ValueError) as error:
         reason = error.strerror if isinstance(error, OSError) else "Impossible name"
         raise ConfigError(f"Cannot open config file {name}: {reason}", name) from None
-    if len(data) > MAX_FILE_SIZE:
-        raise ConfigError(f"more than {MAX_FILE_SIZE // 2**20} MiB: not a configuration file", name)
     return parse(data, name)
 
 
@@ -172,7 +179,7 @@ class _Reader:
         if text.startswith(_BEGIN):
             self.open_block, self.open_line = [text], number
             return
-        bad = _CONTROL.search(text)
+        bad = CONTROL.search(text)
         if bad:
             self.errors.append(ConfigError(f"control character {ord(bad.group()):#04x}", self.file, number))
             return

@@ -103,7 +103,7 @@ def make_skeleton(directory: Directory, name: str) -> None:
     except ConfigError as error:
         if any(parse_setting(line)[0].lower() == "name" for line in text.splitlines()):
             raise ConfigError(f"{file} already has a Name, but a bad one: {error.message}") from None
-        replace_file(file, _encode(_joined(text, f"Name = {name}\n", blank=False)), PUBLIC_MODE)
+        replace_file(file, _encode(_joined(text, f"Name = {name}\n")), PUBLIC_MODE)
     else:
         if present != name:
             raise ConfigError(f"{file} already names this node {present}; it does not become {name}")
@@ -132,15 +132,21 @@ def _append(path: Path, addition: str, mode: int, labels: tuple[str, ...], optio
         old = ""
     disabled = disable_old(old, labels, options)
     private = mode == PRIVATE_MODE
-    replace_file(path, _encode(_joined(disabled, addition, blank=True)), mode, exact_mode=private)
+    replace_file(path, _encode(_joined(disabled, addition)), mode, exact_mode=private)
     return disabled != old
 
 
-def _joined(text: str, addition: str, *, blank: bool) -> str:
-    if not text:
-        return addition
-    end = "" if text.endswith("\n") else "\n"
-    return f"{text}{end}{chr(10) if blank else ''}{addition}"
+def append_text(path: Path, addition: str) -> None:
+    """Add whole lines to a public file, which is made where there is none. Raises OSError."""
+    old = ""
+    with contextlib.suppress(FileNotFoundError):
+        old = _read(path)
+    replace_file(path, _encode(_joined(old, addition)), PUBLIC_MODE)
+
+
+def _joined(text: str, addition: str) -> str:
+    end = "\n" if text and not text.endswith("\n") else ""
+    return f"{text}{end}{addition}"
 
 
 def _changed(*files: tuple[Path, bool]) -> list[Path]:

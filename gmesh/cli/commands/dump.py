@@ -29,8 +29,7 @@ _INVITATION_NAME = 24
 
 def run(context: Context, arguments: list[str]) -> int:
     """``dump [reachable] TYPE``."""
-    words = [word.lower() for word in arguments if word != "--json"]
-    as_json = context.json or len(words) != len(arguments)
+    words = [word.lower() for word in arguments]
     if not words or len(words) > 2 or (len(words) == 2 and words[0] != "reachable"):
         raise CommandError("Invalid number of arguments.", usage=True)
     if words == ["invitations"]:
@@ -41,7 +40,7 @@ def run(context: Context, arguments: list[str]) -> int:
     rows, text = _DUMPS.get(words[-1], (None, None))
     if rows is not None and text is not None:
         wanted = [row for row in rows(connection) if len(words) == 1 or row.status & NodeStatus.REACHABLE]
-        return _print((json.dumps(_plain(row)) for row in wanted) if as_json else map(text, wanted))
+        return _print((json.dumps(_plain(row)) for row in wanted) if context.json else map(text, wanted))
     if words[0] in ("graph", "digraph"):
         from gmesh.cli.commands.graph import draw
 

@@ -61,6 +61,7 @@ def stop(context: Context, arguments: list[str]) -> int:
     connection.send(ControlCode.STOP)
     if not connection.wait_for_end(STOP_LIMIT):
         raise CommandError(f"The daemon with PID {connection.pid} does not stop.")
+    context.disconnect()
     return 0
 
 

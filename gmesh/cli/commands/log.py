@@ -26,4 +26,6 @@ def run(context: Context, arguments: list[str]) -> int:
             sys.stdout.buffer.flush()
     except KeyboardInterrupt:
         return 0
+    finally:
+        context.disconnect()
     return 0

@@ -161,7 +161,12 @@ def test_steering(daemon: subprocess.Popen[str], tool: Tool) -> None:
         (["log", "a", "b"], "Too many arguments!", False),
         (["version", "x"], "Too many arguments!", False),
         (["nonsense"], "Unknown command `nonsense'.", True),
-        (["init", "foo"], "gmesh has no command `init': use gmesh-keygen --name NAME.", False),
+        (["dmp"], "Unknown command `dmp'. Did you mean dump?", True),
+        (
+            ["invite", "foo"],
+            "gmesh has no command `invite': copy the files in hosts/ instead, or `export' and `import' them.",
+            False,
+        ),
     ],
 )
 def test_complaints(
@@ -276,7 +281,8 @@ def test_get(tool: Tool, tmp_path: Path, daemon: subprocess.Popen[str]) -> None:
     assert tool("get", "a/b.Subnet")[2] == "Invalid name for node.\n"
     assert tool("get", "foo.")[2] == "No variable given.\n"
     assert tool("get")[2] == "Invalid number of arguments.\n"
-    assert tool("get", "Mode", "=", "hub")[0] == 1
+    assert tool("get", "Mode", "=", "hub") == (0, "", "")
+    assert tool("get", "mode") == (0, "hub\n", "")
 
 
 def test_shell_session(daemon: subprocess.Popen[str], tool: Tool, tmp_path: Path) -> None:

@@ -57,7 +57,7 @@ def test_forms_and_modes(node: Path) -> None:
     lines = (node / "ed25519_key.priv").read_text().splitlines()
     assert [len(line) for line in lines[1:-1]] == [64, 64]
     host = (node / "hosts" / "a").read_text().splitlines()
-    assert host[:4] == ["Port = 5", "Subnet = 10.0.0.0/8", "", "-----BEGIN RSA PUBLIC KEY-----"]
+    assert host[:3] == ["Port = 5", "Subnet = 10.0.0.0/8", "-----BEGIN RSA PUBLIC KEY-----"]
     assert host[-1].startswith("Ed25519PublicKey = ")
     assert len(host[-1]) == len("Ed25519PublicKey = ") + 43
 
@@ -100,7 +100,7 @@ def test_old_keys_are_disabled_and_kept(node: Path, capsys: pytest.CaptureFixtur
         assert text.startswith("".join(f"#{line}\n" for line in old[name].splitlines()))
         assert text.count("\n-----BEGIN ") == 1
     host = (node / "hosts" / "a").read_text()
-    assert host.startswith("Port = 5\nSubnet = 10.0.0.0/8\n\n#-----BEGIN RSA PUBLIC KEY-----\n#")
+    assert host.startswith("Port = 5\nSubnet = 10.0.0.0/8\n#-----BEGIN RSA PUBLIC KEY-----\n#")
     assert host.count("\n#Ed25519PublicKey = ") == host.count("\nEd25519PublicKey = ") == 1
     server = Directory(node).server()
     assert load_private_rsa(server).public == server.rsa_public_key()
