@@ -24,7 +24,7 @@ from gmesh.proto.control import (
     SubnetLine,
     TrafficLine,
 )
-from gmesh.proto.requests import PROTOCOL_VERSION
+from gmesh.proto.requests import LEGACY_VERSION, PROTOCOL_VERSION
 from gmesh.values import BROADCAST_SUBNETS, UNKNOWN_ADDRESS, Address
 
 MYSELF = "MYSELF"
@@ -43,7 +43,6 @@ class Backend:
         stop: Callable[[], None],
         reload: Callable[[], bool],
     ) -> None:
-        self.version = PROTOCOL_VERSION
         self._hub = hub
         self._outgoing = outgoing
         self._log = daemon_log
@@ -54,6 +53,10 @@ class Backend:
     @property
     def name(self) -> str:
         return self._hub.settings.name
+
+    @property
+    def version(self) -> str:
+        return PROTOCOL_VERSION if self._hub.keys.private_key is not None else LEGACY_VERSION
 
     @property
     def debug(self) -> int:
@@ -128,6 +131,7 @@ class Backend:
         registry = self._hub.mesh.registry
         channel = self._hub.mesh.channels.status(node.name)
         me = node is registry.me
+        sptps = self._hub.mesh.channels.speaks_sptps(node)
         counters = self._device_counters() if me else self._flow_counters(node.name)
         address = Address(MYSELF, self._hub.settings.port) if me else channel.address or node.path_address
         flags = (
@@ -136,8 +140,9 @@ class Backend:
             (NodeStatus.VISITED, node.reachable),
             (NodeStatus.REACHABLE, node.reachable),
             (NodeStatus.INDIRECT, node.indirect),
+            (NodeStatus.SPTPS, sptps),
             (NodeStatus.UDP_CONFIRMED, channel.udp_confirmed),
-            (NodeStatus.VALID_KEY_IN, channel.valid_key_in),
+            (NodeStatus.VALID_KEY_IN, channel.valid_key_in and not sptps),
             (NodeStatus.HAS_ADDRESS, address is not None and not me),
         )
         status = NodeStatus(0)
@@ -184,7 +189,7 @@ class Backend:
         status = ConnectionStatus(0)
         if not peer.active:
             status |= ConnectionStatus.CONNECTING
-        else:
+        elif not peer.meta.sptps:
             status |= ConnectionStatus.ENCRYPT_OUT | ConnectionStatus.DECRYPT_IN
         if known is not None and known.tree:
             status |= ConnectionStatus.MST

@@ -12,11 +12,13 @@ from gmesh.config.directory import Directory
 from gmesh.config.host import Host, HostAddress
 from gmesh.config.server import Server
 from gmesh.crypto.nids import cipher_by_name, digest_by_name
+from gmesh.daemon.known_keys import KnownKeys
 from gmesh.daemon.listening import SocketOptions
 from gmesh.dataplane.udp_sockets import UdpOptions
 from gmesh.errors import ConfigError, GmeshError, KeyFileError, PeerError
 from gmesh.mesh.settings import MeshSettings, PacketAlgorithms
 from gmesh.proto.meta_base import PeerCredentials
+from gmesh.proto.requests import MINOR
 from gmesh.route.snapshot import RouteSettings
 from gmesh.values import (
     MTU,
@@ -24,15 +26,16 @@ from gmesh.values import (
     OPTION_INDIRECT,
     OPTION_PMTU,
     OPTION_TCPONLY,
+    OPTION_VERSION_SHIFT,
     Subnet,
 )
 
 FAMILIES = {"any": std_socket.AF_UNSPEC, "ipv4": std_socket.AF_INET, "ipv6": std_socket.AF_INET6}
 
 
-def option_bits(server: Server) -> int:
-    """Our own flags (meta-legacy 6)."""
-    bits = 0
+def option_bits(server: Server, *, sptps: bool = False) -> int:
+    """Our own flags, and our minor version above them, whatever the protocol of a connection (meta-legacy 6)."""
+    bits = MINOR << OPTION_VERSION_SHIFT if sptps else 0
     if server.get_bool("IndirectData"):
         bits |= OPTION_INDIRECT
     if server.get_bool("TCPOnly"):
@@ -44,12 +47,15 @@ def option_bits(server: Server) -> int:
     return bits
 
 
-def mesh_settings(server: Server, port: str) -> MeshSettings:
-    """``port`` is the one we really listen on. Raises ConfigError for algorithms that do not exist here."""
+def mesh_settings(server: Server, port: str, *, sptps: bool = False) -> MeshSettings:
+    """``port`` is the one we really listen on; ``sptps`` says that we speak it.
+
+    Raises ConfigError for algorithms that do not exist here.
+    """
     return MeshSettings(
         name=server.name,
         port=port,
-        options=option_bits(server),
+        options=option_bits(server, sptps=sptps),
         subnets=frozenset(server.subnets),
         ping_interval=float(server.get_int("PingInterval")),
         ping_timeout=float(server.get_int("PingTimeout")),
@@ -169,21 +175,34 @@ def socket_options(server: Server) -> SocketOptions:
     )
 
 
-def credentials(server: Server, name: str) -> PeerCredentials:
-    """What the handshake needs to know of a peer. Raises PeerError with the reason and what to do."""
+def credentials(server: Server, name: str, known: KnownKeys | None = None) -> PeerCredentials:
+    """What the handshake needs to know of a peer. Raises PeerError with the reason and what to do.
+
+    Ed25519 keys count only where we have one: the host file's, else one that the peer has proved to ``known``.
+    """
     directory = server.directory
     if not directory.host_exists(name):
         raise PeerError(f"unknown identity ({name}): there is no host file for it in {directory.hosts}")
+    sptps = known is not None and known.private_key is not None
+    rsa_key, ed25519_key = None, None
     try:
         host = directory.host(name)
-        key = host.rsa_public_key()
+        if known is not None and sptps:
+            ed25519_key = host.ed25519_public_key() or known.proved_key(name)
+        try:
+            rsa_key = host.rsa_public_key()
+        except KeyFileError:
+            if ed25519_key is None:
+                raise
     except (ConfigError, KeyFileError) as error:
         raise PeerError(f"{name} cannot be let in: {error}") from None
     return PeerCredentials(
-        public_key=key,
-        options=connection_options(host, option_bits(server)),
+        public_key=rsa_key,
+        options=connection_options(host, option_bits(server, sptps=sptps)),
         weight=host.weight if host.weight is not None else server.given_int("Weight"),
         clamp_mss=host.clamp_mss,
+        ed25519=ed25519_key,
+        ed25519_file=host.file,
     )
 
 

@@ -20,11 +20,10 @@ import gevent.event
 
 from gmesh import __version__
 from gmesh.config.directory import Directory
-from gmesh.config.keys import load_private_rsa
 from gmesh.config.lexer import parse_overrides
+from gmesh.config.own_keys import OwnKeys, load_own_keys
 from gmesh.config.paths import RuntimeFiles, config_base, identity
 from gmesh.config.server import Server
-from gmesh.crypto.rsa import RsaPrivateKey
 from gmesh.daemon import detach, privileges
 from gmesh.daemon.backend import Backend
 from gmesh.daemon.configuration import (
@@ -36,6 +35,7 @@ from gmesh.daemon.configuration import (
 from gmesh.daemon.control_server import ControlServer
 from gmesh.daemon.graph_dump import GraphDump
 from gmesh.daemon.hub import Hub
+from gmesh.daemon.known_keys import KnownKeys
 from gmesh.daemon.late_imports import import_late_modules
 from gmesh.daemon.legacy_dump import DeviceStatistics, dump_all, dump_connections
 from gmesh.daemon.listening import SocketPair, open_sockets
@@ -44,6 +44,7 @@ from gmesh.daemon.memory import keep_small
 from gmesh.daemon.name_helper import NameHelper
 from gmesh.daemon.options import DaemonOptions
 from gmesh.daemon.outgoing import Outgoing
+from gmesh.daemon.peers import PeerMaker
 from gmesh.daemon.pidfile import PidFile, PidRecord, make_cookie
 from gmesh.daemon.reload import Reloader, log_notices
 from gmesh.daemon.scripts import ScriptQueue, ScriptSettings
@@ -56,15 +57,11 @@ from gmesh.device.base import Device
 from gmesh.device.choose import follow_mode, open_device
 from gmesh.device.tap import TapDevice
 from gmesh.errors import GmeshError, KeyFileError
-from gmesh.mesh.outbox import Outbox
+from gmesh.mesh.actions import Dial, StopDialling
 from gmesh.net.addresses import open_notifications, watch_addresses
 from gmesh.net.listener import Listener
-from gmesh.net.peer import PeerConnection
 from gmesh.net.strangers import Strangers
 from gmesh.net.turnstile import Turnstile
-from gmesh.proto.meta import LegacyMeta
-from gmesh.proto.meta_base import PeerCredentials
-from gmesh.values import Address
 
 LOG_TICK = 1.0
 """Seconds between looks at log lines that were held back."""
@@ -79,7 +76,7 @@ def run(options: DaemonOptions) -> int:
     try:
         directory = Directory(base, options.netname, parse_overrides(options.overrides))
         server = directory.server()
-        private_key = load_private_rsa(server)
+        keys = load_own_keys(server)
         files = RuntimeFiles.choose(options.netname, directory.base, options.pidfile)
         pid_file = _take_pid_file(str(files.pid), options.netname or "")
         if options.detach:
@@ -92,7 +89,7 @@ def run(options: DaemonOptions) -> int:
     daemon = Daemon(
         options=options,
         server=server,
-        private_key=private_key,
+        keys=keys,
         daemon_log=daemon_log,
         files=files,
         pid_file=pid_file,
@@ -132,7 +129,7 @@ class Daemon:
         *,
         options: DaemonOptions,
         server: Server,
-        private_key: RsaPrivateKey,
+        keys: OwnKeys,
         daemon_log: DaemonLog,
         files: RuntimeFiles,
         pid_file: PidFile,
@@ -140,7 +137,7 @@ class Daemon:
         self.exit_code = 0
         self._options = options
         self._server = server
-        self._private_key = private_key
+        self._keys = keys
         self._log = daemon_log
         self._files = files
         self._pid_file = pid_file
@@ -178,7 +175,9 @@ class Daemon:
         log(0, NOTICE, f"gmeshd {__version__} starting, debug level {self._log.debug}")
         if options.netname_warning:
             log(0, logging.WARNING, options.netname_warning)
-        log_notices(server)
+        log_notices(server.notices)
+        log_notices(self._keys.notices)
+        log(0, NOTICE, self._keys.protocols)
         self._compare_own_keys()
         if options.lock_memory:
             privileges.lock_memory()
@@ -196,6 +195,7 @@ class Daemon:
             ("graph", self._graph_dump.run),
             ("log", self._keep_log),
             ("memory", keep_small),
+            ("keys", self.hub.keys.keep),
             ("addresses", self._watch_addresses),
         ):
             self._supervisor.spawn(name, function, policy="restart")
@@ -218,15 +218,19 @@ class Daemon:
         self.outgoing.keep(server.connect_to)
 
     def _compare_own_keys(self) -> None:
-        try:
-            fits = self._server.rsa_public_key() == self._private_key.public
-        except KeyFileError:
-            # Nobody needs our public key here; peers have their own copies.
-            return
-        if not fits:
-            file = self._server.directory.host_file(self._server.name)
-            text = f"The public key in {file} does not belong to our private key: peers that have it will refuse us"
-            log(0, logging.WARNING, text)
+        """Nobody needs our public keys here, peers have their own copies: only what is wrong is worth a word."""
+        server, keys = self._server, self._keys
+        with contextlib.suppress(KeyFileError):
+            if keys.rsa is not None and server.rsa_public_key() != keys.rsa.public:
+                self._warn_of_public("RSA")
+        with contextlib.suppress(KeyFileError):
+            if keys.ed25519 is not None and server.ed25519_public_key() not in (None, keys.ed25519.public):
+                self._warn_of_public("Ed25519")
+
+    def _warn_of_public(self, kind: str) -> None:
+        file = self._server.directory.host_file(self._server.name)
+        text = f"The public {kind} key in {file} does not belong to our private key: peers that have it will refuse us"
+        log(0, logging.WARNING, text)
 
     def _open_device(self) -> Device:
         server = self._server
@@ -281,24 +285,39 @@ class Daemon:
         self.scripts = scripts
         self._standby = Standby(scripts) if self._server.get_bool("DeviceStandby") else None
         self.hub = Hub(
-            mesh_settings(self._server, pairs[0].address.port),
+            mesh_settings(self._server, pairs[0].address.port, sptps=self._keys.ed25519 is not None),
             route_settings=route_settings(self._server, tap=isinstance(device, TapDevice)),
             clock=self._clock,
             scripts=self._standby or scripts,
-            lookup=self._credentials,
+            keys=KnownKeys(self._keys.ed25519, self._server.directory),
+            lookup=lambda name: credentials(self._server, name, self.hub.keys),
             plane=make_plane,
             lost=self._lost,
+            redial=self._redial,
+            dial=self._dial,
+        )
+        self._peer = PeerMaker(
+            name=self._server.name,
+            keys=self._keys,
+            hub=self.hub,
+            max_output=lambda: self._server.get_int("MaxOutputBufferSize"),
+            clock=self._clock,
+            spawn=self._supervisor.spawn,
         )
         self._graph_dump = GraphDump(self.hub.mesh.registry, lambda: self._server.get_str("GraphDumpFile"))
         self.hub.on_routes.append(self._graph_dump.changed.set)
         if self._standby is not None:
             self.hub.on_routes.append(self._standby.settle)
 
-    def _credentials(self, name: str) -> PeerCredentials:
-        return credentials(self._server, name)
-
     def _lost(self, name: str) -> None:
         self.outgoing.lost(name)
+
+    def _redial(self, name: str) -> None:
+        self.outgoing.nudge(name)
+
+    def _dial(self, action: Dial | StopDialling) -> None:
+        if isinstance(action, Dial):
+            self.outgoing.dial(action.node)
 
     def _make_outgoing(self, pairs: list[SocketPair]) -> None:
         server = self._server
@@ -306,37 +325,12 @@ class Daemon:
             server,
             hub=self.hub,
             pairs=pairs,
-            connection=lambda sock, address, name: self._connection(sock, address, outgoing=True, name=name),
+            connection=lambda sock, address, name: self._peer(sock, address, outgoing=True, name=name),
             supervisor=self._supervisor,
             clock=self._clock,
         )
         self.reloader = Reloader(
             server, self.hub, self.outgoing, self._clock, lambda mode: follow_mode(self._device, mode)
-        )
-
-    def _connection(self, sock: Any, address: Address, *, outgoing: bool = False, name: str = "") -> PeerConnection:
-        server = self._server
-        return PeerConnection(
-            sock=sock,
-            address=address,
-            meta=LegacyMeta(
-                outgoing=outgoing,
-                my_name=server.name,
-                private_key=self._private_key,
-                expected_name=name,
-                credentials=self.hub.credentials,
-                entropy=os.urandom,
-                now=self._clock(),
-                ping_interval=self.hub.settings.ping_interval,
-                ping_timeout=self.hub.settings.ping_timeout,
-                port=self.hub.settings.port,
-            ),
-            outbox=Outbox(server.get_int("MaxOutputBufferSize")),
-            hub=self.hub,
-            clock=self._clock,
-            spawn=self._supervisor.spawn,
-            outgoing=outgoing,
-            name=name,
         )
 
     def _open_control(self, pairs: list[SocketPair]) -> ControlServer:
@@ -421,7 +415,7 @@ class Daemon:
             listener = Listener(
                 pair.tcp,
                 strangers=strangers,
-                connection=self._connection,
+                connection=self._peer,
                 spawn=self._supervisor.spawn,
                 log=lambda debug, text, key: log(debug, logging.INFO, text, key),
             )

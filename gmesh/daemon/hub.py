@@ -14,30 +14,40 @@ from collections.abc import Callable, Iterable
 import gevent
 import gevent.event
 
+from gmesh.daemon.known_keys import KnownKeys
 from gmesh.daemon.logging_setup import log, wants
 from gmesh.daemon.scripts import ScriptQueue
 from gmesh.daemon.snapshot import build_snapshot
 from gmesh.daemon.standby import Standby
-from gmesh.dataplane.contract import DataPlane, FrameForPeer, PlaneEvent
+from gmesh.dataplane.contract import DatagramForPeer, DataPlane, FrameForPeer, PlaneEvent
 from gmesh.errors import PeerError
 from gmesh.mesh.actions import (
     Action,
     CloseConnection,
+    DatagramByTcp,
+    Dial,
+    DropSession,
     ForgetFlow,
     ForgetMac,
     ForgetSendKey,
     InstallReceiveKey,
     InstallSendKey,
+    InstallSession,
     Log,
     NodeDown,
     NodeUp,
+    OpenHandshake,
     ProceedHandshake,
     RoutesChanged,
     SendLine,
     SendProbe,
+    SessionStep,
     SetPath,
+    StopDialling,
+    StorePublicKey,
     SubnetDown,
     SubnetUp,
+    UseSession,
 )
 from gmesh.mesh.mesh import Mesh
 from gmesh.mesh.settings import MeshSettings
@@ -47,24 +57,38 @@ from gmesh.proto.meta_base import PeerCredentials
 from gmesh.proto.meta_events import (
     Active,
     ControlRequested,
+    DatagramReceived,
     FrameReceived,
     Identified,
+    InfoReceived,
+    InvitationRequested,
     LineRejected,
     MetaEvent,
     PongReceived,
+    PublicKeyReceived,
     RequestReceived,
     Verified,
 )
-from gmesh.proto.requests import AnsKey, Request
+from gmesh.proto.requests import AnsKey, ReqKey, Request
+from gmesh.proto.requests_11 import SessionData, as_req_key
+from gmesh.proto.sptps_packet import node_id
 from gmesh.route.snapshot import RouteSettings
+from gmesh.values import OPTION_VERSION_SHIFT
 
 LONGEST_NAP = 60.0
 SHORTEST_REST = 0.001
+MINOR_SPTPS_PACKET = 7
+"""From this minor version on a neighbour takes datagrams as SPTPS_PACKET (meta-sptps 6)."""
 
 
 def _without_key(request: Request, line: str) -> str:
     """The line as it may be logged: who reads the log must not be able to read packets (requirement 9)."""
-    return line.replace(request.key, "<key>", 1) if isinstance(request, AnsKey) and request.key else line
+    match request:
+        case AnsKey(key=key) if key:
+            return line.replace(key, "<key>", 1)
+        case ReqKey(extra=extra) if " " in extra:
+            return line.replace(extra.split()[1], "<data>", 1)
+    return line
 
 
 class Hub:
@@ -77,16 +101,22 @@ class Hub:
         route_settings: RouteSettings,
         clock: Callable[[], float],
         scripts: ScriptQueue | Standby,
+        keys: KnownKeys,
         lookup: Callable[[str], PeerCredentials],
         plane: Callable[[Callable[[list[PlaneEvent]], None]], DataPlane],
         lost: Callable[[str], None],
+        redial: Callable[[str], None],
+        dial: Callable[[Dial | StopDialling], None],
     ) -> None:
+        """``lost`` is told of nodes whose connection has ended, ``redial`` of those that are worth a try at once."""
         self.settings = settings
         self.route_settings = route_settings
         self.peers: dict[int, PeerConnection] = {}
         self._clock = clock
         self._lookup = lookup
+        self.keys = keys
         self._lost = lost
+        self._redial = redial
         self.adopt: Callable[[PeerConnection, str], bool] = lambda peer, cookie: False
         """Takes over a connection that wants to be a control connection with this cookie; False if it may not."""
         self._routes_dirty = gevent.event.Event()
@@ -97,7 +127,8 @@ class Hub:
         self._queue: deque[Action] = deque()
         self._performing = False
         self.plane = plane(self.data_events)
-        self.mesh = Mesh(settings, clock(), os.urandom, self.plane)
+        self.mesh = Mesh(settings, clock(), os.urandom, self.plane, keys)
+        keys.on_change = self.keys_changed
         self._by_action: dict[type, Callable[..., object]] = {
             SendLine: self._send_line,
             ProceedHandshake: self._proceed,
@@ -106,6 +137,13 @@ class Hub:
             InstallSendKey: lambda action: self.plane.install_send_key(action.node, action.key),
             InstallReceiveKey: lambda action: self.plane.install_receive_key(action.node, action.key),
             ForgetSendKey: lambda action: self.plane.forget_send_key(action.node),
+            InstallSession: self._session,
+            UseSession: self._session,
+            DropSession: self._session,
+            SessionStep: self._session,
+            OpenHandshake: self._session,
+            DatagramByTcp: self._session,
+            StorePublicKey: lambda action: keys.told(action.node, action.public, proved=action.proved),
             ForgetFlow: lambda action: self.plane.forget_flow(action.node),
             ForgetMac: lambda action: self.plane.forget_mac(action.mac),
             SetPath: self.plane.set_path,
@@ -114,6 +152,8 @@ class Hub:
             NodeDown: scripts.mesh_event,
             SubnetUp: scripts.mesh_event,
             SubnetDown: scripts.mesh_event,
+            Dial: dial,
+            StopDialling: dial,
             Log: lambda action: log(action.debug, action.level, action.text, action.key),
         }
 
@@ -153,6 +193,23 @@ class Hub:
         for tell in self.on_routes:
             tell()
 
+    def _session(
+        self, action: InstallSession | UseSession | DropSession | SessionStep | OpenHandshake | DatagramByTcp
+    ) -> None:
+        match action:
+            case InstallSession():
+                self.plane.install_session(action)
+            case UseSession():
+                self.plane.use_session(action)
+            case DropSession():
+                self.plane.drop_session(action)
+            case SessionStep():
+                self.plane.session_step(action)
+            case OpenHandshake():
+                self.plane.open_handshake(action)
+            case DatagramByTcp():
+                self.plane.datagram_by_tcp(action)
+
     def _proceed(self, action: ProceedHandshake) -> None:
         peer = self.peers.get(action.connection)
         if peer is None:
@@ -189,6 +246,12 @@ class Hub:
                 self.perform(self.mesh.request_received(peer.id, request, line, now))
             case FrameReceived(frame):
                 self.plane.frame_from_peer(peer.name, frame)
+            case DatagramReceived(destination, source, datagram):
+                self.plane.datagram_from_peer(peer.name, destination, source, datagram)
+            case InfoReceived(info, line):
+                if wants(4):
+                    log(4, logging.DEBUG, f"Got {type(info).__name__} from {peer}: {line}")
+                self.perform(self.mesh.info_received(peer.id, info, line, now))
             case Identified(name, _minor):
                 peer.name = name
                 self.perform(self.mesh.peer_identified(peer.id, name, now))
@@ -202,10 +265,15 @@ class Hub:
             case ControlRequested(cookie):
                 if not self.adopt(peer, cookie):
                     raise PeerError("this control connection is not allowed")
+            case InvitationRequested():
+                raise PeerError("somebody wants to join with an invitation, and this daemon takes none")
+            case PublicKeyReceived(name, public, known):
+                if not known:
+                    self.keys.told(name, public, proved=True)
+                # Both ends have the other's key now, and this connection is over: on to one that uses them.
+                self._redial(name)
             case PongReceived():
                 pass
-            case _:
-                raise PeerError(f"{type(event).__name__}: this daemon cannot do that yet")
 
     def closed(self, peer: PeerConnection, reason: str) -> None:
         self.peers.pop(peer.id, None)
@@ -217,6 +285,10 @@ class Hub:
         if peer.active:
             # Only then: a stranger that merely claims a name must not make us dial.
             self._lost(peer.name)
+
+    def keys_changed(self) -> None:
+        """Ed25519 keys are known that were not, or others: which nodes speak SPTPS may have changed."""
+        self.perform(self.mesh.keys_changed(self._clock()))
 
     def addresses_changed(self) -> None:
         """This machine's own addresses changed: connections from one that is gone are dead, the others may be."""
@@ -240,10 +312,8 @@ class Hub:
         """The data plane's upcall: once per batch."""
         now = self._clock()
         for event in events:
-            if isinstance(event, FrameForPeer):
-                peer = self.peer_of(event.node)
-                if peer is not None:
-                    peer.send_frame(event.frame)
+            if isinstance(event, FrameForPeer | DatagramForPeer):
+                self._send_by_tcp(event)
                 continue
             try:
                 actions = self.mesh.data_event(event, now)
@@ -253,6 +323,21 @@ class Hub:
                 log(0, logging.ERROR, text, f"event {type(event).__name__}", exception=error)
             else:
                 self.perform(actions)
+
+    def _send_by_tcp(self, event: FrameForPeer | DatagramForPeer) -> None:
+        peer = self.peer_of(event.node)
+        if peer is None:
+            return
+        if isinstance(event, FrameForPeer):
+            peer.send_frame(event.frame)
+        elif peer.meta.sptps and self._minor_of(event.node) >= MINOR_SPTPS_PACKET:
+            peer.send_datagram(node_id(event.target), node_id(event.source), event.datagram)
+        else:
+            peer.send_datagram_line(as_req_key(event.source, event.target, SessionData(event.datagram)).format())
+
+    def _minor_of(self, neighbour: str) -> int:
+        edge = self.mesh.registry.edge(self.mesh.registry.me.name, neighbour)
+        return 0 if edge is None else edge.options >> OPTION_VERSION_SHIFT
 
     # Greenlets that the daemon spawns
 
@@ -281,4 +366,5 @@ class Hub:
             gevent.sleep(4 * (self._clock() - began))
 
     def install_routes(self) -> None:
-        self.plane.set_routes(build_snapshot(self.mesh.registry, self.settings.options, self.route_settings))
+        speaks = self.mesh.channels.speaks_sptps
+        self.plane.set_routes(build_snapshot(self.mesh.registry, self.settings.options, self.route_settings, speaks))

@@ -29,11 +29,13 @@ LATE_MODULES = (
     "cryptography.hazmat.primitives.poly1305",
     "encodings.idna",
     "gmesh.config.directory",
+    "gmesh.config.write",
     "gmesh.crypto.ed25519",
     "gmesh.crypto.rsa",
     "gmesh.proto.proxy",
     "lz4.block",
     "lzallright",
+    "socket",
     "traceback",
 )
 """All that is imported within functions of the daemon's rooms, and what libraries import so."""

@@ -6,9 +6,10 @@ Not here: reading it (`gmesh.config`), and who asked for the reload.
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
+from gmesh.config.notices import Notice
 from gmesh.config.server import Server
 from gmesh.daemon.configuration import credentials, mesh_settings, route_settings
 from gmesh.daemon.hub import Hub
@@ -38,7 +39,7 @@ class Reloader:
                     f"Name changed from {self.server.name} to {server.name}: restart to use it", key="Name"
                 )
             need_restart = server.keep_restart_only(self.server)
-            settings = mesh_settings(server, self.hub.settings.port)
+            settings = mesh_settings(server, self.hub.settings.port, sptps=self.hub.keys.private_key is not None)
             routes = route_settings(server, tap=self.hub.route_settings.tap)
         except ConfigError as error:
             for line in str(error).splitlines():
@@ -48,10 +49,12 @@ class Reloader:
         if not self.follow_mode(routes.mode):
             log(0, logging.ERROR, f"Mode {routes.mode} needs another device: restart gmeshd to use it")
             return False
-        log_notices(server)
+        log_notices(server.notices)
         for name in need_restart:
             log(0, logging.WARNING, f"{name} has changed: restart gmeshd to use the new value")
         previous, self.server = self.server, server
+        if self.hub.keys.refresh(everything=True):
+            self.hub.keys_changed()
         if settings != self.hub.settings:
             self.hub.settings = settings
             self.hub.perform(self.hub.mesh.set_settings(settings, self.clock()))
@@ -78,15 +81,15 @@ class Reloader:
 
     def _is_up_to_date(self, peer: PeerConnection) -> bool:
         try:
-            now = credentials(self.server, peer.meta.name)
+            now = credentials(self.server, peer.meta.name, self.hub.keys)
         except PeerError:
             return False
         return peer.meta.credentials == now
 
 
-def log_notices(server: Server) -> None:
+def log_notices(notices: Iterable[Notice]) -> None:
     """Everything that is worth telling the administrator about the files."""
-    for notice in server.notices:
+    for notice in notices:
         log(0, int(notice.level), str(notice))
 
 

@@ -2,22 +2,26 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from gmesh.mesh.registry import Node, Registry
 from gmesh.route.snapshot import RouteNode, RouteSettings, RouteSnapshot
 
 
-def build_snapshot(registry: Registry, options: int, settings: RouteSettings) -> RouteSnapshot:
-    """``options`` are our own option bits."""
+def build_snapshot(
+    registry: Registry, options: int, settings: RouteSettings, speaks_sptps: Callable[[Node], bool]
+) -> RouteSnapshot:
+    """``options`` are our own option bits; ``speaks_sptps`` says of which nodes the packets are sealed in a session."""
     return RouteSnapshot(
         name=registry.me.name,
         options=options,
-        nodes={name: _route_node(registry, node) for name, node in registry.nodes.items()},
+        nodes={name: _route_node(registry, node, speaks_sptps(node)) for name, node in registry.nodes.items()},
         subnets=registry.subnet_table(),
         settings=settings,
     )
 
 
-def _route_node(registry: Registry, node: Node) -> RouteNode:
+def _route_node(registry: Registry, node: Node, sptps: bool) -> RouteNode:
     connection = registry.connection_to(node)
     return RouteNode(
         name=node.name,
@@ -27,4 +31,5 @@ def _route_node(registry: Registry, node: Node) -> RouteNode:
         options=node.options,
         neighbour=connection is not None,
         tree=connection is not None and connection.tree,
+        sptps=sptps,
     )

@@ -18,11 +18,8 @@ from gmesh.proto.meta_base import MetaConnection, MetaState, PeerCredentials
 from gmesh.proto.meta_events import ControlRequested, Identified, InvitationRequested, MetaEvent
 from gmesh.proto.meta_sptps import RENEWAL_SECONDS, SptpsMeta
 from gmesh.proto.meta_upgrade import UpgradeMeta
-from gmesh.proto.requests import PROTOCOL_MAJOR, Id, Request, parse_request, request_number, request_title
+from gmesh.proto.requests import MINOR, PROTOCOL_MAJOR, Id, Request, parse_request, request_number, request_title
 from gmesh.proto.sptps_handshake import Entropy
-
-MINOR = 7
-"""The newest minor version there is: SPTPS, ids in datagrams, UDP_INFO, MTU_INFO, SPTPS_PACKET."""
 
 MINOR_UPGRADE = 1
 """Can do Ed25519, but lacks the peer's key."""

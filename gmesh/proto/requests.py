@@ -28,7 +28,11 @@ MAX_KEY_BYTES = 128
 """No cipher has anywhere near as much key and IV; the largest known is 48 bytes."""
 
 PROTOCOL_MAJOR = 17
-PROTOCOL_VERSION = f"{PROTOCOL_MAJOR}.0"
+MINOR = 7
+"""The newest minor version there is: SPTPS, ids in datagrams, UDP_INFO, MTU_INFO, SPTPS_PACKET (meta-sptps 2)."""
+
+PROTOCOL_VERSION = f"{PROTOCOL_MAJOR}.{MINOR}"
+LEGACY_VERSION = f"{PROTOCOL_MAJOR}.0"
 """What we say of ourselves to people and tools: minor version 0 is tinc 1.0's protocol."""
 
 HIGHEST_COMPRESSION = 12

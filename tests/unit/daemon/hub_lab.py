@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import time
+from pathlib import Path
 from typing import Any
 
+from gmesh.config.directory import Directory
+from gmesh.crypto.ed25519 import Ed25519PrivateKey
 from gmesh.daemon.hub import Hub
+from gmesh.daemon.known_keys import KnownKeys
 from gmesh.errors import PeerError
 from gmesh.mesh.settings import MeshSettings
 from gmesh.proto.meta_base import PeerCredentials
@@ -43,6 +47,12 @@ class Scripts:
         self.events.append(event)
 
 
+class Meta:
+    sptps = False
+    name = ""
+    credentials: PeerCredentials | None = None
+
+
 class Peer:
     """What the hub uses of a connection."""
 
@@ -56,6 +66,8 @@ class Peer:
         self.local_host = "127.0.0.1"
         self.sent: list[str] = []
         self.frames: list[bytes] = []
+        self.datagrams: list[tuple[bytes, bytes, bytes]] = []
+        self.meta: Any = Meta()
         self.closed: list[str] = []
         self.pings = 0
         self.on_proceed: Any = lambda: None
@@ -70,6 +82,14 @@ class Peer:
         self.frames.append(frame)
         return True
 
+    def send_datagram(self, destination: bytes, source: bytes, datagram: bytes) -> bool:
+        self.datagrams.append((destination, source, datagram))
+        return True
+
+    def send_datagram_line(self, line: str) -> bool:
+        self.sent.append(line)
+        return True
+
     def proceed(self) -> None:
         self.on_proceed()
 
@@ -81,18 +101,25 @@ class Peer:
 
 
 class Lab:
-    def __init__(self) -> None:
+    """``private_key`` is our Ed25519 key, ``base`` the directory with the host files of others; legacy only without."""
+
+    def __init__(self, private_key: Ed25519PrivateKey | None = None, base: Path = Path("/nowhere")) -> None:
         self.scripts = Scripts()
         self.lost: list[str] = []
+        self.redialled: list[str] = []
+        self.dialled: list[object] = []
         self.plane = Plane()
         self.hub = Hub(
             MeshSettings("me", subnets=frozenset({Subnet.parse("10.0.0.1")})),
             route_settings=RouteSettings(),
             clock=time.monotonic,
             scripts=self.scripts,  # type: ignore[arg-type]
+            keys=KnownKeys(private_key, Directory(base)),
             lookup=self.lookup,
             plane=lambda upcall: self.plane,  # type: ignore[arg-type, return-value]
             lost=self.lost.append,
+            redial=self.redialled.append,
+            dial=self.dialled.append,
         )
 
     def lookup(self, name: str) -> PeerCredentials:

@@ -71,7 +71,7 @@ class Desk:
 
     def admit(self, peer: Any, name: str) -> None:
         server = Directory(self.base).server()
-        peer.meta = SimpleNamespace(name=name, credentials=credentials(server, name))
+        peer.meta = SimpleNamespace(name=name, credentials=credentials(server, name), sptps=False)
 
     def write(self, name: str, text: str) -> None:
         (self.base / name).write_text(text)

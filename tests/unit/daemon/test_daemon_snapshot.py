@@ -23,11 +23,12 @@ def test_nodes_neighbours_and_subnets() -> None:
     lab.request(peer, "10 5 c 10.0.0.3")
     lab.hub.perform(lab.hub.mesh.settle(time.monotonic()))
     settings = RouteSettings(mode="switch")
-    snapshot = build_snapshot(lab.hub.mesh.registry, 5, settings)
+    snapshot = build_snapshot(lab.hub.mesh.registry, 5, settings, lambda node: node.name == "c")
     assert (snapshot.name, snapshot.options, snapshot.settings) == ("me", 5, settings)
     b, c, island = (snapshot.nodes[name] for name in ("b", "c", "island"))
     assert (b.reachable, b.neighbour, b.tree, b.next_hop) == (True, True, True, "b")
     assert (c.reachable, c.neighbour, c.next_hop, c.via) == (True, False, "b", "c")
     assert (island.reachable, island.next_hop, island.via) == (False, "", "")
+    assert [name for name, node in snapshot.nodes.items() if node.sptps] == ["c"]
     assert (Subnet.parse("10.0.0.3"), "c") in snapshot.subnets
     assert (Subnet.parse("10.0.0.1"), "me") in snapshot.subnets
