@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 #      C ---> B <--- G        G is gmesh, T is tinc 1.0.36: the same place in two meshes of their own
-#      c ---> b <--- T        the kind of the others is the test's argument (tinc10 or gmesh)
+#      c ---> b <--- T        the kind of the others is the test's argument; if it is of the second generation, so is G
 #
 # The same things happen to G and to T, and their scripts record the order and the environment of each run (spec:
 # scripts). Start; B joins with several subnets; C joins behind B; C comes back with other subnets; C leaves; B leaves
@@ -14,7 +14,9 @@ source "$(dirname "$0")/lib.sh"
 
 cd "$LAB_WORK" || exit # where scripts of tinc 1.0 in the foreground find themselves
 OTHERS=${KINDS[0]:-tinc10}
-KINDS=(gmesh tinc10 "$OTHERS" "$OTHERS" "$OTHERS" "$OTHERS")
+ours=gmesh
+[[ $OTHERS != *11 ]] || ours=gmesh11
+KINDS=("$ours" tinc10 "$OTHERS" "$OTHERS" "$OTHERS" "$OTHERS")
 [[ -z ${VARIANT[net]:-} ]] || DAEMON_OPTIONS=(-n "${VARIANT[net]}")
 
 make_inet

@@ -29,7 +29,7 @@ check relay-end "A B" "A reaches B" wait_for 10 "A reaches B" reachable A B
 unblock
 block ip saddr 10.1.0.2 ip daddr 10.3.0.2 drop
 block ip saddr 10.3.0.2 ip daddr 10.1.0.2 drop
-check udp "A B C" "B relays by UDP" wait_for 40 "a burst by UDP" by_udp A C B
+check udp "A B C" "B relays by UDP" wait_for 20 "a burst by UDP" by_udp A C B
 check udp-back "A B C" "also the other way" wait_for 10 "a burst by UDP" by_udp C A B
 check udp-stream "A B C" "a stream arrives whole" transfer A C 2 40
 
