@@ -1,44 +1,64 @@
-"""Data channels: keys and UDP path of every reachable node, and what is relayed for others (contract 6).
+"""Data channels: keys and UDP path of every reachable node (contract 6).
 
-The only place that chooses the kind of a node's channel. Not here: the key exchange itself (`legacy_channel.py`), the
-UDP machine (`udp.py`), and the seen lines and forwarding of KEY_CHANGED (gossip).
+The only place that chooses the kind of a node's channel. Not here: the key exchange itself (`legacy_channel.py`,
+`sptps_channel.py`), the UDP machine (`udp.py`), lines that are for others (`relaying.py`), and the seen lines and
+forwarding of KEY_CHANGED (gossip).
 """
 
 from __future__ import annotations
 
 import heapq
+import itertools
 import logging
 import math
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Protocol
 
-from gmesh.mesh.actions import Action, ForgetFlow, Log, SendLine
+from gmesh.errors import PeerError
+from gmesh.mesh.actions import Action, ForgetFlow, Log
 from gmesh.mesh.candidates import Source
 from gmesh.mesh.events import (
     AddressSeen,
     FlowReader,
+    HandshakeOpened,
+    HandshakeSealed,
     KeyNeeded,
     NodeEvent,
     ProbeReceived,
     ReceiveKeyWorn,
+    RelayedDatagram,
+    SessionConfirmed,
+    SessionDoubted,
+    SessionEvent,
     TooBig,
 )
 from gmesh.mesh.health import Timing
+from gmesh.mesh.identity import Identity, LegacyOnly
+from gmesh.mesh.infos import Infos
 from gmesh.mesh.legacy_channel import LegacyChannel
 from gmesh.mesh.limits import TokenBucket
-from gmesh.mesh.registry import Node, Registry
+from gmesh.mesh.registry import Connection, Node, Registry
+from gmesh.mesh.relaying import SPTPS_MINOR, Relay, data_by_tcp, ignored
 from gmesh.mesh.settings import MeshSettings
+from gmesh.mesh.sptps_channel import SptpsChannel
 from gmesh.mesh.udp import UdpPath
 from gmesh.proto.packet import PacketKey
+from gmesh.proto.probe import SHORT_REPLIES_SINCE_MINOR
 from gmesh.proto.requests import AnsKey, ReqKey
-from gmesh.values import MTU, OPTION_PMTU, OPTION_TCPONLY, Address
+from gmesh.proto.requests_11 import MtuInfo, SessionData, UdpInfo, sub_request
+from gmesh.values import MTU, OPTION_PMTU, OPTION_TCPONLY, OPTION_VERSION_SHIFT, Address
 
 NEVER = math.inf
+NOBODY = LegacyOnly()
 HEARSAY_BURST, HEARSAY_RATE = 1000, 200.0
 """As in `gmesh.mesh.udp`, for all nodes together."""
+ANSWER_BURST, ANSWER_RATE = 200, 50.0
+"""SPTPS sessions that others begin (and per second), all nodes together: each costs milliseconds."""
 MAX_EDGE_ADDRESSES = 4
 MAX_LOCAL_ADDRESSES = 2
+SHORTEST_INTERVAL = 0.2
+"""Shorter ones cannot have been meant."""
 
 
 class Channel(Protocol):
@@ -47,7 +67,15 @@ class Channel(Protocol):
     settings: MeshSettings
 
     @property
+    def sptps(self) -> bool: ...
+    @property
     def send_key(self) -> PacketKey | None: ...
+    @property
+    def compression(self) -> int: ...
+    @property
+    def holds_our_key(self) -> bool:
+        """Whether the node has a key that KEY_CHANGED takes from it."""
+
     @property
     def valid_key(self) -> bool: ...
     @property
@@ -63,6 +91,11 @@ class Channel(Protocol):
     def key_changed(self, now: float) -> list[Action]: ...
     def renew(self, now: float) -> list[Action]: ...
     def worn(self, now: float) -> list[Action]: ...
+    def reconnected(self, now: float) -> list[Action] | None:
+        """A new connection to a neighbour took the place of one that was active until now, perhaps because its process
+        is a new one. None where only a new channel will do."""
+
+    def session_event(self, event: SessionEvent, now: float) -> list[Action]: ...
     def help_wanted(self, now: float) -> None: ...
     def next_timeout(self) -> float: ...
     def on_timeout(self, now: float) -> list[Action]: ...
@@ -70,7 +103,8 @@ class Channel(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class ChannelStatus:
-    """A node's channel for dumps. The four algorithm fields are those of the sending key, 0 without one.
+    """A node's channel for dumps. The four algorithm fields are those of the sending key, 0 without one; SPTPS has only
+    the last of them.
 
     ``mtu``, ``min_mtu`` and ``max_mtu`` are bytes of frame; ``round_trip_us`` is microseconds, -1 where never measured.
     """
@@ -88,6 +122,7 @@ class ChannelStatus:
     max_mtu: int = MTU
     address: Address | None = None
     round_trip_us: int = -1
+    sptps: bool = False
 
 
 @dataclass(slots=True)
@@ -109,20 +144,49 @@ class DataChannels:
         flows: FlowReader,
         announce_new_keys: Callable[[], list[Action]],
         *,
+        identity: Identity = NOBODY,
         now: float = 0.0,
         timing: Timing | None = None,
     ) -> None:
-        """``announce_new_keys`` tells the whole mesh that all keys that we made are void."""
+        """``announce_new_keys`` tells the whole mesh that all legacy keys that we made are void."""
         self._registry = registry
         self._settings = settings
         self._entropy = entropy
         self._flows = flows
         self._announce_new_keys = announce_new_keys
-        self._timing = timing
+        self._identity = identity
+        self._base_timing = timing or Timing()
+        self._timing = _bounded(self._base_timing, settings)
         self._peers: dict[str, _Peer] = {}
+        self._infos = Infos(registry, settings, self._path_of, now)
+        self._relay = Relay(registry, self._path_of, takes_data=identity.private_key is not None)
+        self._session_numbers = itertools.count(1)
+        self._answers = TokenBucket(ANSWER_BURST, ANSWER_RATE, now)
+        self._rollbacks: set[str] = set()
         self._queue: list[tuple[float, str]] = []
         self._expire_at = now + settings.key_expire
         self._hearsay = TokenBucket(HEARSAY_BURST, HEARSAY_RATE, now)
+
+    # Which generation
+
+    def speaks_sptps(self, node: Node) -> bool:
+        """Whether packets for ``node`` itself are sealed in an SPTPS session: if it announces so, and always if its
+        Ed25519 key is known (requirement 26). Relays of either generation leave the announcement as it is."""
+        if self._identity.private_key is None:
+            return False
+        return _minor(node) >= SPTPS_MINOR or self._identity.public_key(node.name) is not None
+
+    def _rollback(self, node: Node) -> list[Action]:
+        """Said once for each node."""
+        if node.name in self._rollbacks:
+            return []
+        self._rollbacks.add(node.name)
+        text = (
+            f"{node.name} is said to know only the old protocol of tinc 1.0, but its Ed25519 key is known: packets for "
+            f"it stay in the new one, as somebody in between may have said so. If {node.name} really went back or has "
+            f"ExperimentalProtocol = no, remove its Ed25519PublicKey from hosts/{node.name} and run: gmesh reload"
+        )
+        return [Log(logging.WARNING, 0, text)]
 
     # The graph
 
@@ -146,9 +210,27 @@ class DataChannels:
             hearsay=self._hearsay,
         )
         path.local_discovery = self._settings.local_discovery
-        peer = _Peer(node, LegacyChannel(node, self._registry, self._settings, self._entropy, path), path)
+        actions: list[Action] = []
+        channel: Channel
+        if self.speaks_sptps(node):
+            if _minor(node) < SPTPS_MINOR:
+                actions += self._rollback(node)
+            channel = SptpsChannel(
+                node,
+                self._registry,
+                self._settings,
+                path,
+                entropy=self._entropy,
+                flows=self._flows,
+                identity=self._identity,
+                numbers=self._session_numbers,
+                answers=self._answers,
+            )
+        else:
+            channel = LegacyChannel(node, self._registry, self._settings, self._entropy, path)
+        peer = _Peer(node, channel, path)
         self._peers[node.name] = peer
-        actions = path.offer(node.path_address, Source.EDGE, now)
+        actions += path.offer(node.path_address, Source.EDGE, now)
         actions += self._offer_addresses(peer, now)
         actions += self._set_policy(peer, now)
         actions += peer.channel.node_up(now)
@@ -173,9 +255,14 @@ class DataChannels:
         return [*peer.channel.node_down(), *peer.path.down(), ForgetFlow(node.name)]
 
     def routes_changed(self, now: float) -> list[Action]:
-        """Paths or options of reachable nodes may have changed. Call it after a graph run that changed anything."""
+        """Paths or options of reachable nodes may have changed, or which keys are known. Call it after a graph run that
+        changed anything."""
         actions: list[Action] = []
-        for peer in self._peers.values():
+        for peer in list(self._peers.values()):
+            if peer.channel.sptps != self.speaks_sptps(peer.node):
+                actions += self.node_down(peer.node, now)
+                actions += self._begin(peer.node, now)[1]
+                continue
             actions += self._set_policy(peer, now)
             self._schedule(peer, now)
         return actions
@@ -188,26 +275,56 @@ class DataChannels:
         actions = self._find(node.name, now)[1]
         return [*actions, *self._announce_new_keys()] if first else actions
 
+    def reconnected(self, node: Node, now: float) -> list[Action]:
+        """A connection to ``node`` took the place of another that was active until now."""
+        peer = self._peers.get(node.name)
+        if peer is not None:
+            actions = peer.channel.reconnected(now)
+            if actions is not None:
+                return self._done(peer, actions, now)
+        return [*self.node_down(node, now), *self.node_up(node, now)]
+
     def req_key(self, connection: int, request: ReqKey, line: str, now: float) -> list[Action]:
         """REQ_KEY arrived over ``connection``: answer it, or pass it on byte for byte (data-legacy 3.1)."""
         if request.target != self._registry.me.name:
-            return self._relay(connection, request.source, request.target, line)
+            return [] if self._settings.tunnel_server else self._relay.req_key(connection, request, line)
         peer, actions = self._find(request.source, now)
         if peer is None:
-            return [_ignored("REQ_KEY", request.source)]
-        return self._done(peer, [*actions, *peer.channel.request_received(request, now)], now)
+            return [ignored("REQ_KEY", request.source)]
+        if not request.extra or not peer.channel.sptps:
+            return self._done(peer, [*actions, *peer.channel.request_received(request, now)], now)
+        try:
+            content = sub_request(request)
+        except PeerError as error:
+            return [*actions, ignored(str(error), request.source)]
+        if isinstance(content, SessionData):
+            return [*actions, *data_by_tcp(self._registry, connection, request, content)]
+        actions += self._infos.address_to(peer.node, now)
+        actions += peer.channel.request_received(request, now)
+        actions += self._infos.mtu_to(peer.node, now)
+        return self._done(peer, actions, now)
 
     def ans_key(self, connection: int, request: AnsKey, line: str, now: float) -> list[Action]:
         """ANS_KEY arrived over ``connection``: use it, or pass it on with the creator's address (data-legacy 3.3)."""
         if request.target != self._registry.me.name:
-            if request.address is None:
-                line += self._reflexive_address(request.source, request.target)
-            return self._relay(connection, request.source, request.target, line)
+            return [] if self._settings.tunnel_server else self._relay.ans_key(connection, request, line)
         peer, actions = self._find(request.source, now)
         if peer is None:
-            return [_ignored("ANS_KEY", request.source)]
+            return [ignored("ANS_KEY", request.source)]
         actions += self._offer_addresses(peer, now)
-        return self._done(peer, [*actions, *peer.channel.answer_received(request, now)], now)
+        actions += peer.channel.answer_received(request, now)
+        if peer.channel.sptps:
+            actions += self._infos.mtu_to(peer.node, now)
+        return self._done(peer, actions, now)
+
+    def info(self, connection: Connection, request: UdpInfo | MtuInfo, now: float) -> list[Action]:
+        """UDP_INFO or MTU_INFO arrived over ``connection``."""
+        if isinstance(request, UdpInfo):
+            actions = self._infos.udp_info(connection, request, now)
+        else:
+            actions = self._infos.mtu_info(connection, request, now)
+        peer = self._peers.get(request.source)
+        return actions if peer is None else self._done(peer, actions, now)
 
     def key_changed(self, node: Node, now: float) -> list[Action]:
         """KEY_CHANGED of ``node``, which gossip took and forwarded."""
@@ -222,7 +339,7 @@ class DataChannels:
             return []
         match event:
             case KeyNeeded():
-                actions += peer.channel.key_needed(now)
+                actions += self._key_needed(peer, now)
             case ProbeReceived():
                 # A peer that probes has our key; without its own we could not even answer.
                 actions += [] if peer.channel.valid_key else peer.channel.key_needed(now)
@@ -233,6 +350,12 @@ class DataChannels:
                 actions += peer.path.too_big(event.size, now)
             case ReceiveKeyWorn():
                 actions += peer.channel.worn(now)
+            case RelayedDatagram():
+                peer.path.woken(now)
+                actions += self._infos.mtu_to(peer.node, now)
+                actions += self._infos.address_to(peer.node, now)
+            case HandshakeOpened() | HandshakeSealed() | SessionDoubted() | SessionConfirmed():
+                actions += peer.channel.session_event(event, now)
         return self._done(peer, actions, now)
 
     # Time and settings
@@ -270,11 +393,13 @@ class DataChannels:
         """A reload. Algorithms count for keys made from now on."""
         if settings.key_expire != self._settings.key_expire:
             self._expire_at = now + settings.key_expire
-        self._settings = settings
+        self._settings = self._infos.settings = settings
+        self._timing = _bounded(self._base_timing, settings)
         actions: list[Action] = []
         for peer in self._peers.values():
             peer.channel.settings = settings
             peer.path.local_discovery = settings.local_discovery
+            peer.path.set_timing(self._timing)
             limit = self._mtu_limit(peer.node.name)
             actions += peer.path.set_limit(limit, settings.ping_interval, now)
             actions += self._set_policy(peer, now)
@@ -300,7 +425,7 @@ class DataChannels:
             cipher=0 if key is None else key.cipher,
             digest=0 if key is None else key.digest,
             mac_length=0 if key is None else key.mac_length,
-            compression=0 if key is None else key.compression,
+            compression=peer.channel.compression,
             valid_key=peer.channel.valid_key,
             waiting_for_key=peer.channel.waiting_for_key,
             valid_key_in=peer.channel.valid_key_in,
@@ -310,9 +435,24 @@ class DataChannels:
             max_mtu=path.mtu.max,
             address=path.address,
             round_trip_us=-1 if path.round_trip is None else int(path.round_trip * 1e6),
+            sptps=peer.channel.sptps,
         )
 
     # Helpers
+
+    def _path_of(self, name: str) -> UdpPath | None:
+        peer = self._peers.get(name)
+        return None if peer is None else peer.path
+
+    def _key_needed(self, peer: _Peer, now: float) -> list[Action]:
+        """Also for the node by way of which UDP reaches it: without keys of its own nothing goes there by UDP."""
+        actions = peer.channel.key_needed(now)
+        relay = peer.node.via
+        if peer.channel.sptps and relay is not None and relay is not peer.node and relay is not self._registry.me:
+            other, more = self._find(relay.name, now)
+            if other is not None:
+                actions += self._done(other, [*more, *other.channel.key_needed(now)], now)
+        return actions
 
     def _done(self, peer: _Peer, actions: list[Action], now: float) -> list[Action]:
         """Every way into a peer ends here: what its path did is told to its channel, and its timer is set."""
@@ -345,11 +485,14 @@ class DataChannels:
         # IndirectData keeps others away, not neighbours: then via is ourselves, and the node is its own next hop.
         direct = node.via is node or (node.via is me and node.next_hop is node)
         tcp_only = (self._settings.options | node.options) & OPTION_TCPONLY
+        sptps = peer.channel.sptps
         return peer.path.set_policy(
             usable=node.reachable and direct and not tcp_only,
             pmtu=bool(node.options & OPTION_PMTU),
             neighbour=node.connection is not None,
             now=now,
+            short_replies=sptps and _minor(node) >= SHORT_REPLIES_SINCE_MINOR,
+            discovery=not sptps or self._settings.udp_discovery,
         )
 
     def _offer_addresses(self, peer: _Peer, now: float) -> list[Action]:
@@ -371,34 +514,10 @@ class DataChannels:
             actions += peer.path.offer(address, source, now)
         return actions
 
-    def _relay(self, connection: int, source: str, target: str, line: str) -> list[Action]:
-        """Pass a key line on, if both ends are known and reachable, but never back where it came from. A tunnel server
-        passes nothing on."""
-        registry = self._registry
-        if self._settings.tunnel_server:
-            return []
-        from_node, to_node = registry.node(source), registry.node(target)
-        if from_node is None or to_node is None or not from_node.reachable or not to_node.reachable:
-            return [_ignored("key exchange", f"{source} and {target}")]
-        next_connection = registry.next_connection(to_node)
-        if next_connection is None or next_connection.id == connection:
-            return []
-        return [SendLine(next_connection.id, line)]
-
-    def _reflexive_address(self, source: str, target: str) -> str:
-        """What to append to an ANS_KEY: where we see its creator, if both ends are proved to be reached by UDP."""
-        creator, reader = self._peers.get(source), self._peers.get(target)
-        if creator is None or reader is None or not creator.path.confirmed or not reader.path.confirmed:
-            return ""
-        address = creator.path.address
-        if address is None or address.endpoint is None or "%" in address.host:
-            return ""
-        return f" {address.host} {address.port}"
-
     def _expire(self, now: float) -> list[Action]:
         """KeyExpire: every key that we made is void (data-legacy 3.4)."""
         self._expire_at = now + self._settings.key_expire
-        if not any(peer.channel.valid_key_in for peer in self._peers.values()):
+        if not any(peer.channel.holds_our_key for peer in self._peers.values()):
             return []
         actions = [*self._announce_new_keys(), Log(logging.INFO, 2, "Renewing the keys for packets to us")]
         for peer in self._peers.values():
@@ -411,5 +530,20 @@ def _labelled(public: Iterable[Address], local: Iterable[Address]) -> Iterable[t
     yield from ((address, Source.LOCAL) for address in local)
 
 
-def _ignored(what: str, who: str) -> Log:
-    return Log(logging.DEBUG, 3, f"Ignoring {what} of {who}: unknown or unreachable", f"ignored {what}")
+def _minor(node: Node) -> int:
+    return node.options >> OPTION_VERSION_SHIFT
+
+
+def _bounded(timing: Timing, settings: MeshSettings) -> Timing:
+    """Our own timing is quicker than what the options usually say; they bound it from above."""
+    interval = max(settings.udp_discovery_interval, SHORTEST_INTERVAL)
+    timeout = max(settings.udp_discovery_timeout, SHORTEST_INTERVAL)
+    return replace(
+        timing,
+        search_interval=interval,
+        dead_interval=min(timing.dead_interval, interval),
+        keepalive=min(timing.keepalive, max(settings.udp_discovery_keepalive, SHORTEST_INTERVAL)),
+        patience_low=min(timing.patience_low, timeout),
+        patience_high=min(timing.patience_high, timeout),
+        one_way_patience=min(timing.one_way_patience, timeout),
+    )

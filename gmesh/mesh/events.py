@@ -101,18 +101,10 @@ class MacSeen:
     mac: bytes
 
 
-NodeEvent = (
-    KeyNeeded
-    | ProbeReceived
-    | AddressSeen
-    | TooBig
-    | ReceiveKeyWorn
-    | HandshakeOpened
-    | HandshakeSealed
-    | SessionDoubted
-    | SessionConfirmed
-    | RelayedDatagram
-)
+SessionEvent = HandshakeOpened | HandshakeSealed | SessionDoubted | SessionConfirmed
+"""What concerns the SPTPS sessions with a node."""
+
+NodeEvent = KeyNeeded | ProbeReceived | AddressSeen | TooBig | ReceiveKeyWorn | RelayedDatagram | SessionEvent
 """What is about one node's data channel."""
 
 DataEvent = NodeEvent | MacSeen

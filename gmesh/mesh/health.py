@@ -22,6 +22,8 @@ NEVER = math.inf
 MAX_OUTSTANDING = 64
 TOKEN = slice(14, 30)
 """The random bytes of a probe by which its answer is recognised."""
+SHORT_TOKEN = slice(14, 18)
+"""What a short reply has of them."""
 EPSILON = 1e-6
 """Timers are set to sums of floats and may fire a rounding error early."""
 
@@ -46,6 +48,8 @@ class Timing:
     """How long after the last datagram of data a path counts as in use."""
     questions: int = 3
     """The least number of unanswered questions before a path is dead."""
+    search_interval: float = 2.0
+    """The longest time between the probes of a phase of search that sends any."""
     dead_interval: float = 0.5
     keepalive: float = 10.0
     """For nodes with traffic in the last `keepalive_for` seconds and for neighbours; others: the ping interval."""
@@ -97,15 +101,17 @@ class Questions:
         return frame
 
     def take(self, frame: bytes, answer: probe.Probe, now: float) -> Question | None:
-        """The question that ``frame`` answers, measured and forgotten. Short replies name only its length."""
+        """The question that ``frame`` answers, measured and forgotten. Short replies have its length and four bytes of
+        it; those that answer no question, as stock nodes send now and then, tell nothing that is needed here."""
         question: Question | None = None
         if answer.kind is ProbeKind.REPLY:
             found = self._open.get(frame[TOKEN])
             if found is not None and found.size == answer.length:
                 question = self._open.pop(frame[TOKEN])
-        else:
+        elif len(frame) >= SHORT_TOKEN.stop:
+            short = frame[SHORT_TOKEN]
             for token, other in reversed(self._open.items()):
-                if other.size == answer.length:
+                if other.size == answer.length and token[: len(short)] == short:
                     question = self._open.pop(token)
                     break
         if question is not None:
@@ -151,7 +157,7 @@ class Health:
     def __init__(self, timing: Timing, questions: Questions) -> None:
         self.proved_at = -NEVER
         """When a probe was answered last."""
-        self._timing = timing
+        self.timing = timing
         self._questions = questions
         self._last_sent = -NEVER
         self._silent_since: float | None = None
@@ -199,7 +205,7 @@ class Health:
     def observe(self, authentic: float, *, sent: bool, since: float, keepalive: float, now: float) -> Verdict:
         """Look at the counters: ``sent`` says whether data went out after ``since``, ``authentic`` when the last
         authentic datagram came in, ``keepalive`` after how many seconds even an idle path is asked."""
-        timing = self._timing
+        timing = self.timing
         if sent:
             self._last_sent = now
         if self._silent_since is not None and authentic > self._silent_since:
@@ -220,13 +226,13 @@ class Health:
         if self._asked_since is not None:
             wake = min(self._asked_at + self._spacing(now), self._asked_since + self._patience(authentic, now))
         elif self._silent_since is not None:
-            wake = self._silent_since + self._timing.quiet_question
+            wake = self._silent_since + self.timing.quiet_question
         else:
             wake = self.proved_at + keepalive
         return max(wake, now + 0.02)
 
     def _in_use(self, now: float) -> bool:
-        return now - self._last_sent <= self._timing.sending_for
+        return now - self._last_sent <= self.timing.sending_for
 
     def _spacing(self, now: float) -> float:
         """Seconds between repeated questions."""
@@ -234,7 +240,7 @@ class Health:
 
     def _patience(self, authentic: float, now: float) -> float:
         """How long the oldest question may stay unanswered."""
-        timing, reply_time = self._timing, self._questions.reply_time
+        timing, reply_time = self.timing, self._questions.reply_time
         if not self._in_use(now):
             return max(timing.patience_high, 2 * reply_time)
         patience = max(timing.patience_low, min(4 * reply_time, timing.patience_high))

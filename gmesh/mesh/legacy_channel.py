@@ -16,6 +16,7 @@ from gmesh.crypto.nids import CIPHERS, NONE, Mode
 from gmesh.errors import GmeshError, PeerError
 from gmesh.mesh.actions import Action, ForgetSendKey, InstallReceiveKey, InstallSendKey, Log, SendLine
 from gmesh.mesh.candidates import Source
+from gmesh.mesh.events import SessionEvent
 from gmesh.mesh.limits import TokenBucket
 from gmesh.mesh.pmtu import Overhead
 from gmesh.mesh.registry import Node, Registry
@@ -54,6 +55,8 @@ def overhead_of(key: PacketKey) -> Overhead:
 class LegacyChannel:
     """Keys with one node. It tells ``path`` when there is a sending key and when that is gone."""
 
+    sptps = False
+
     def __init__(
         self, node: Node, registry: Registry, settings: MeshSettings, entropy: Callable[[int], bytes], path: UdpPath
     ) -> None:
@@ -88,6 +91,14 @@ class LegacyChannel:
     @property
     def valid_key_in(self) -> bool:
         return self.receive_key is not None
+
+    @property
+    def holds_our_key(self) -> bool:
+        return self.receive_key is not None
+
+    @property
+    def compression(self) -> int:
+        return 0 if self.send_key is None else self.send_key.compression
 
     @property
     def waiting_for_key(self) -> bool:
@@ -156,6 +167,14 @@ class LegacyChannel:
         elif actions and self._path.recent_traffic(now, HELP_TRAFFIC):
             actions += self._request(now)
         return actions
+
+    def reconnected(self, now: float) -> list[Action] | None:
+        """Keys and numbers of a process that is gone would be of no use."""
+        return None
+
+    def session_event(self, event: SessionEvent, now: float) -> list[Action]:
+        """Of a session that was another channel's."""
+        return []
 
     # Our own keys
 

@@ -23,11 +23,12 @@ from gmesh.mesh.actions import (
     SubnetUp,
 )
 from gmesh.mesh.changes import Changes, SubnetChange
-from gmesh.mesh.channels import DataChannels
+from gmesh.mesh.channels import NOBODY, DataChannels
 from gmesh.mesh.connections import Handshakes, move
 from gmesh.mesh.corrections import Corrections
 from gmesh.mesh.events import DataEvent, FlowReader, MacSeen
 from gmesh.mesh.gossip import Gossip
+from gmesh.mesh.identity import Identity
 from gmesh.mesh.limits import TokenBucket
 from gmesh.mesh.macs import LearnedMacs
 from gmesh.mesh.own_edge import combined_options, edge_address, edge_weight, local_address
@@ -35,6 +36,7 @@ from gmesh.mesh.registry import Bounds, Connection, ConnectionState, Node, Regis
 from gmesh.mesh.settings import MeshSettings
 from gmesh.proto.meta_events import Active
 from gmesh.proto.requests import AddEdge, AddSubnet, AnsKey, DelEdge, DelSubnet, KeyChanged, ReqKey, Request
+from gmesh.proto.requests_11 import MtuInfo, UdpInfo
 from gmesh.values import UNKNOWN_ADDRESS, Address, Subnet
 
 RUN_INTERVAL_PER_EDGE = 20e-6
@@ -49,7 +51,15 @@ HostSubnets = Mapping[str, frozenset[Subnet]]
 class Mesh:
     """See gmesh.daemon for the wiring. Times are the loop's monotonic seconds."""
 
-    def __init__(self, settings: MeshSettings, now: float, entropy: Callable[[int], bytes], flows: FlowReader) -> None:
+    def __init__(
+        self,
+        settings: MeshSettings,
+        now: float,
+        entropy: Callable[[int], bytes],
+        flows: FlowReader,
+        identity: Identity = NOBODY,
+    ) -> None:
+        """Without an ``identity`` the node speaks only the legacy protocol."""
         self.settings = settings
         self.registry = Registry(settings.name, _bounds(settings), now)
         self.registry.me.options = settings.options
@@ -60,7 +70,9 @@ class Mesh:
         self._macs = LearnedMacs(
             self.registry, settings, flows, add=self._gossip.add_subnet, drop=self._gossip.drop_subnet, now=now
         )
-        self.channels = DataChannels(self.registry, settings, entropy, flows, self._gossip.new_keys, now=now)
+        self.channels = DataChannels(
+            self.registry, settings, entropy, flows, self._gossip.new_keys, identity=identity, now=now
+        )
         self._now = now
         self._last_run = -math.inf
         self._early_runs = TokenBucket(EARLY_RUNS, 1.0, now)
@@ -135,8 +147,7 @@ class Mesh:
         last_change = node.last_change
         actions += self.settle(now)
         if old is not None and node.reachable and node.last_change == last_change:
-            actions += self.channels.node_down(node, now)
-            actions += self.channels.node_up(node, now)
+            actions += self.channels.reconnected(node, now)
         first, self._was_connected = not self._was_connected, True
         actions += self.channels.connection_active(node, first, now)
         return actions
@@ -191,6 +202,24 @@ class Mesh:
             case _:
                 raise PeerError(f"{type(request).__name__} on an active connection")
         return actions + self._gossip.corrections_due()
+
+    def info_received(self, connection: int, request: UdpInfo | MtuInfo, line: str, now: float) -> list[Action]:
+        """A hint of a neighbour about addresses or sizes. Raises PeerError where it may not be sent."""
+        self._begin(now)
+        known = self.registry.connections.get(connection)
+        if known is None:
+            return []
+        if not known.active:
+            raise PeerError(f"{type(request).__name__} before the handshake was done")
+        actions = self.settle(now)
+        return actions + self.channels.info(known, request, now)
+
+    def keys_changed(self, now: float) -> list[Action]:
+        """Other Ed25519 keys are known than before: some nodes may have to be spoken to in another protocol."""
+        self._begin(now)
+        actions = self.channels.routes_changed(now)
+        self._changes.routes = True
+        return actions + self.settle(now)
 
     def data_event(self, event: DataEvent, now: float) -> list[Action]:
         self._begin(now)

@@ -103,6 +103,11 @@ class PathMtu:
         guess = self.overhead.largest_frame(PATH_1500.get(family, PATH_1500[4]))
         return max(SMALL_PROBE, min(guess, self.max))
 
+    @property
+    def measured(self) -> bool:
+        """Whether exactly this size passes, as far as we know."""
+        return self.settled and self.min == self.max
+
     def begin(self, now: float, purpose: Purpose, family: int = 4) -> Round | None:
         """Start a round for ``purpose``; None where there is nothing to try."""
         if purpose is Purpose.VERIFY:
@@ -144,6 +149,11 @@ class PathMtu:
             self.round = None
             return True
         return False
+
+    def told(self, mtu: int) -> None:
+        """Others say that frames of ``mtu`` bytes pass: believed until it is found out."""
+        if not self.settled:
+            self.mtu = max(min(mtu, self.max), self.min, self._floor)
 
     def failed(self, path_lives: bool) -> Purpose | None:
         """The round's tries are used up. ``path_lives``: small probes were answered meanwhile, else nothing is learnt.

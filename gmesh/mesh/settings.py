@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from gmesh.crypto.nids import AES_256_CBC, SHA256
+from gmesh.proto.sptps_flow import DEFAULT_REPLAY_WINDOW
 from gmesh.values import MTU, OPTION_CLAMP_MSS, OPTION_PMTU, Subnet
 
 
@@ -31,6 +32,8 @@ class MeshSettings:
     ping_timeout: float = 5.0
     key_expire: float = 3600.0
     algorithms: PacketAlgorithms = field(default_factory=PacketAlgorithms)
+    sptps_replay_window: int = DEFAULT_REPLAY_WINDOW
+    """Bytes, 8 datagrams each; 0 for no replay window."""
     mtu_limit: int = MTU
     peer_mtu_limits: Mapping[str, int] = field(default_factory=dict)
     tunnel_server: bool = False

@@ -89,6 +89,8 @@ class UdpPath:
         self._health = Health(self._timing, self._questions)
         self._pmtu = True
         self._neighbour = False
+        self._short_replies = False
+        self._discovery = True
         self._published: SetPath | None = None
         self._seen: Address | None = None
         self._counters = FlowCounters()
@@ -110,6 +112,11 @@ class UdpPath:
         return self._questions.round_trip
 
     @property
+    def reply_time(self) -> float:
+        """Seconds that an answer takes at most, as far as we know."""
+        return self._questions.reply_time
+
+    @property
     def confirmed(self) -> bool:
         """Whether the node answered probes and still does."""
         return self.state is State.CONFIRMED
@@ -125,7 +132,10 @@ class UdpPath:
 
     @property
     def min_mtu(self) -> int:
-        """The largest frame (bytes) proved to arrive, 0 while UDP is not confirmed."""
+        """The largest frame (bytes) proved to arrive, 0 while UDP is not confirmed; what usually arrives, where UDP is
+        taken for granted."""
+        if self.state is State.TRUSTED and not self._discovery:
+            return self.mtu.first_guess(4 if self.address is None else self.address.family)
         return self.mtu.min if self.confirmed else 0
 
     def recent_traffic(self, now: float, seconds: float) -> bool:
@@ -133,20 +143,35 @@ class UdpPath:
 
     # What happens to it
 
-    def set_policy(self, *, usable: bool, pmtu: bool, neighbour: bool, now: float) -> list[Action]:
-        """What the graph says: UDP may be used to the node itself, it does PMTU discovery, it is a neighbour."""
+    def set_policy(
+        self,
+        *,
+        usable: bool,
+        pmtu: bool,
+        neighbour: bool,
+        now: float,
+        short_replies: bool = False,
+        discovery: bool = True,
+    ) -> list[Action]:
+        """What the graph says: UDP may be used to the node itself, it does PMTU discovery, it is a neighbour, it
+        understands short replies. What the administrator says: whether UDP is looked for, or taken for granted."""
         self._neighbour = neighbour
+        self._short_replies = short_replies
         if usable and self.state is State.OFF:
-            self._pmtu = pmtu
+            self._pmtu, self._discovery = pmtu, discovery
             self._counters, self._polled_at = self._read(), now
             self._begin(now)
         elif not usable and self.state is not State.OFF:
             self._reset(State.OFF)
-        elif usable and pmtu != self._pmtu:
-            self._pmtu = pmtu
+        elif usable and (pmtu, discovery) != (self._pmtu, self._discovery):
+            self._pmtu, self._discovery = pmtu, discovery
             self._reset(State.OFF)
             self._begin(now)
         return self._publish()
+
+    def set_timing(self, timing: Timing) -> None:
+        """Settings changed."""
+        self._timing = self._health.timing = timing
 
     def down(self) -> list[Action]:
         """The node is unreachable: addresses and everything found are forgotten."""
@@ -272,6 +297,18 @@ class UdpPath:
         self._next_poll = min(self._next_poll, now + 0.1)
         return self._question_path(now)
 
+    def woken(self, now: float) -> None:
+        """What the node sent came another way, or keys were exchanged anew: both ends look for each other now."""
+        if self.wants_help and self.has_key:
+            if not self.recent_traffic(now, self._timing.active_for):
+                self._traffic_resumed(now)
+            self.last_wanted = now
+
+    def told_mtu(self, mtu: int) -> list[Action]:
+        """MTU_INFO: others say that frames of ``mtu`` bytes reach the node (meta-sptps 7.5)."""
+        self.mtu.told(mtu)
+        return self._publish()
+
     def retry(self, now: float) -> list[Action]:
         """The network may have changed: look at once."""
         if self.state in (State.OFF, State.WAITING) or not self.has_key:
@@ -305,9 +342,10 @@ class UdpPath:
 
     def _begin(self, now: float) -> None:
         self._started = now
-        self.state = State.WAITING if self._pmtu else State.TRUSTED
+        proof = self._pmtu and self._discovery
+        self.state = State.WAITING if proof else State.TRUSTED
         if self.has_key:
-            if self._pmtu:
+            if proof:
                 self.state = State.SEARCHING
             self._next_probe = self._next_poll = self._next_round = now
 
@@ -340,7 +378,7 @@ class UdpPath:
 
     def _publish(self) -> list[Action]:
         """The path as it is now, if that is news."""
-        if self.state is State.OFF and self._published is None:
+        if self.state is State.OFF and self._published is None and self.mtu.mtu == self.mtu.limit:
             return []
         known, address, udp = self._published, self.address, self.carries_data
         bounds = (self.min_mtu, self.mtu.mtu)
@@ -382,7 +420,8 @@ class UdpPath:
     def _request_received(self, frame: bytes, address: Address, now: float) -> list[Action]:
         actions: list[Action] = []
         if self.has_key:
-            actions.append(SendProbe(self.node, probe.make_reply(frame), address))
+            reply = probe.make_short_reply(frame) if self._short_replies else probe.make_reply(frame)
+            actions.append(SendProbe(self.node, reply, address))
         return [*actions, *self.address_seen(address, now), *self._answer_in_kind(address, now)]
 
     def _answer_in_kind(self, address: Address, now: float) -> list[Action]:
@@ -487,7 +526,8 @@ class UdpPath:
     def _search(self, now: float) -> list[Action]:
         elapsed, plan = now - self._started, self._plan(now)
         idle = elapsed > IDLE and not self.recent_traffic(now, IDLE)
-        self._next_probe = now + (self.ping_interval if idle else min(plan.interval, plan.remaining))
+        pause = min(plan.interval, plan.remaining, self._timing.search_interval if plan.send else NEVER)
+        self._next_probe = now + (self.ping_interval if idle else pause)
         if not plan.send and not idle:
             return []
         actions: list[Action] = []
@@ -516,6 +556,8 @@ class UdpPath:
 
     def _sound_out(self, now: float) -> list[Action]:
         """Where no proof is needed: a few questions, so that a node that answers is watched from then on."""
+        if not self._discovery:
+            return []
         elapsed = now - self._started
         self._next_probe = now + (1.0 if elapsed < 3 else self.ping_interval)
         return [] if self.address is None else self._ask(self.address, SMALL_PROBE, now)

@@ -15,6 +15,10 @@ PROBE_TYPE = b"\0\0"
 """The EtherType of probes, for who cannot afford to call `is_probe` for each packet."""
 
 
+SHORT_REPLY_SIZE = 18
+SHORT_REPLIES_SINCE_MINOR = 3
+
+
 class ProbeKind(IntEnum):
     """Byte 0 of a probe."""
 
@@ -46,6 +50,12 @@ def make_request(length: int, entropy: Callable[[int], bytes]) -> bytes:
 def make_reply(request: bytes) -> bytes:
     """The answer to a request: the same bytes as a reply, because only the full length proves the path."""
     return bytes((ProbeKind.REPLY,)) + request[1:]
+
+
+def make_short_reply(request: bytes) -> bytes:
+    """The answer to a request for nodes of minor version 3 and above: always 18 bytes (data-sptps 4)."""
+    head = bytes((ProbeKind.SHORT_REPLY,)) + len(request).to_bytes(2, "big")
+    return (head + request[len(head) :])[:SHORT_REPLY_SIZE].ljust(SHORT_REPLY_SIZE, b"\0")
 
 
 def parse(frame: bytes) -> Probe | None:

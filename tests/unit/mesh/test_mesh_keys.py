@@ -8,6 +8,7 @@ from itertools import pairwise
 
 import pytest
 
+from gmesh.crypto import base64
 from gmesh.errors import PeerError
 from gmesh.mesh import graph
 from gmesh.mesh.actions import (
@@ -26,7 +27,10 @@ from gmesh.mesh.registry import Bounds, Connection, ConnectionState, Node, Regis
 from gmesh.mesh.settings import MeshSettings
 from gmesh.proto.packet import PacketKey
 from gmesh.proto.requests import AnsKey, KeyChanged, ReqKey, parse_request
-from gmesh.values import OPTION_PMTU, Address
+from gmesh.values import OPTION_PMTU, OPTION_VERSION_SHIFT, Address
+
+RECORD = base64.encode(bytes(range(70)))
+"""As long as the datagram of a KEX."""
 
 
 class Fixture:
@@ -50,20 +54,19 @@ class Fixture:
     def node(self, name: str) -> Node:
         return self.registry.ensure_node(name, self.now)
 
-    def link(self, a: str, b: str, *, one_way: bool = False) -> None:
+    def link(self, a: str, b: str, *, one_way: bool = False, minor: int = 0) -> None:
+        options = OPTION_PMTU | minor << OPTION_VERSION_SHIFT
         for source, target in ((a, b),) if one_way else ((a, b), (b, a)):
             address = Address(f"192.0.2.{sum(target.encode()) % 200}", "655")
-            self.registry.put_edge(
-                self.node(source), self.node(target), address=address, options=OPTION_PMTU, weight=10
-            )
+            self.registry.put_edge(self.node(source), self.node(target), address=address, options=options, weight=10)
 
-    def neighbour(self, name: str, *, one_way: bool = False) -> int:
+    def neighbour(self, name: str, *, one_way: bool = False, minor: int = 0) -> int:
         """Connect to ``name``, whose edge to us has arrived unless ``one_way``; the connection's number."""
         number = len(self.registry.connections) + 1
         connection = Connection(number, name, True, self.now, ConnectionState.ACTIVE, self.now, self.node(name))
         self.registry.connections[number] = connection
         self.node(name).connection = number
-        self.link(self.registry.me.name, name, one_way=one_way)
+        self.link(self.registry.me.name, name, one_way=one_way, minor=minor)
         return number
 
     def settle(self) -> list[Action]:
@@ -136,10 +139,10 @@ def answer(source: str, target: str, seed: int = 1, address: str = "") -> str:
     return f"16 {source} {target} {key} 427 672 4 0{' ' + address if address else ''}"
 
 
-def star() -> tuple[Fixture, int, int]:
+def star(minor: int = 0) -> tuple[Fixture, int, int]:
     """We are bob between alice and carol. The numbers of both connections."""
     fixture = Fixture()
-    alice, carol = fixture.neighbour("alice"), fixture.neighbour("carol")
+    alice, carol = fixture.neighbour("alice", minor=minor), fixture.neighbour("carol", minor=minor)
     fixture.settle()
     return fixture, alice, carol
 
@@ -375,15 +378,44 @@ def test_requirement_27_key_lines_are_relayed_byte_for_byte() -> None:
     for line in (
         "15 alice carol",
         "15  alice   carol",
-        "15 alice carol 19",
-        "15 alice carol 15 AbCd+/x",
-        "15 alice carol 21 AbCd",
         answer("alice", "carol"),
         answer("alice", "carol") + " 198.51.100.1 5000",
-        "16 alice carol AbCd -1 -1 -1 0",
     ):
         assert fixture.line(alice, line) == [SendLine(carol, line)]
     assert fixture.line(alice, "15 carol alice") == [], "never back where it came from"
+
+
+def test_requirement_27_key_lines_of_sptps_are_relayed_byte_for_byte() -> None:
+    fixture, alice, carol = star(minor=7)
+    for line in (
+        "15 alice carol 19",
+        f"15  alice carol   15 {RECORD}",
+        f"15 alice carol 21 {RECORD}",
+        f"16 alice carol {RECORD} -1 -1 -1 0",
+    ):
+        assert fixture.line(alice, line) == [SendLine(carol, line)]
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "15 alice carol 21 AbCd",
+        f"15 alice carol 15 {RECORD}{RECORD}",
+        "15 alice carol 20 AbCd",
+        "15 alice carol 20 " + 43 * "A",
+        f"16 alice carol {RECORD}{RECORD} -1 -1 -1 0",
+        "15 alice carol",
+        "16 alice carol " + 96 * "A" + " 427 672 4 0",
+    ],
+)
+def test_requirement_27_what_no_sptps_node_would_say_is_not_passed_on(line: str) -> None:
+    fixture, alice, _carol = star(minor=7)
+    assert not lines(fixture.line(alice, line))
+
+
+def test_requirement_27_a_legacy_node_gets_no_sptps_record() -> None:
+    fixture, alice, _carol = star()
+    assert not lines(fixture.line(alice, f"16 alice carol {RECORD} -1 -1 -1 0"))
 
 
 def test_a_relayed_answer_gets_the_address_once_both_ends_are_confirmed() -> None:
@@ -394,8 +426,6 @@ def test_a_relayed_answer_gets_the_address_once_both_ends_are_confirmed() -> Non
     assert fixture.line(carol, line) == [SendLine(alice, line)], "the reader is not confirmed yet"
     fixture.confirm("alice", Address("198.51.100.1", "4001"))
     assert fixture.line(carol, line) == [SendLine(alice, f"{line} 198.51.100.3 4003")]
-    sptps = "16 carol alice AbCd -1 -1 -1 0"
-    assert fixture.line(carol, sptps) == [SendLine(alice, f"{sptps} 198.51.100.3 4003")]
     has_one = line + " 203.0.113.5 777"
     assert fixture.line(carol, has_one) == [SendLine(alice, has_one)]
 

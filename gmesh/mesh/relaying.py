@@ -1,0 +1,100 @@
+"""Key lines of other nodes, on their way through us (data-legacy 3, meta-sptps 7.1, 7.2).
+
+They go on byte for byte, but only where they parse, between nodes that are known and reachable, and in a form that
+their reader expects: what has another form ends stock daemons wherever it arrives (requirements 25, 27). Not here:
+lines for ourselves (`channels.py`), and data on its way over TCP, which the data plane relays.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+
+from gmesh.errors import PeerError
+from gmesh.mesh.actions import Action, DatagramByTcp, Log, SendLine
+from gmesh.mesh.registry import Node, Registry
+from gmesh.mesh.udp import UdpPath
+from gmesh.proto.requests import AnsKey, ReqKey
+from gmesh.proto.requests_11 import SessionData, handshake_datagram, sub_request
+from gmesh.values import OPTION_VERSION_SHIFT
+
+SPTPS_MINOR = 2
+
+
+class Relay:
+    """``path_of`` gives the UDP path of a node that has one. ``takes_data``: whether we relay data of SPTPS nodes
+    ourselves; otherwise such lines go on like others, as with tinc 1.0."""
+
+    def __init__(self, registry: Registry, path_of: Callable[[str], UdpPath | None], takes_data: bool) -> None:
+        self._registry = registry
+        self._path_of = path_of
+        self._takes_data = takes_data
+
+    def req_key(self, connection: int, request: ReqKey, line: str) -> list[Action]:
+        ends = self._ends(request.source, request.target)
+        if ends is None:
+            return [ignored("REQ_KEY", f"{request.source} and {request.target}")]
+        try:
+            content = sub_request(request)
+        except PeerError as error:
+            return [ignored(str(error), request.source)]
+        if isinstance(content, SessionData) and self._takes_data:
+            return data_by_tcp(self._registry, connection, request, content)
+        if not request.extra and all(_speaks_sptps(end) for end in ends):
+            return [ignored("a legacy REQ_KEY between SPTPS nodes", request.source)]
+        return self._pass_on(connection, ends[1], line)
+
+    def ans_key(self, connection: int, request: AnsKey, line: str) -> list[Action]:
+        """With the address at which we see its writer, unless a node before us has put one in."""
+        ends = self._ends(request.source, request.target)
+        if ends is None:
+            return [ignored("ANS_KEY", f"{request.source} and {request.target}")]
+        if request.is_sptps:
+            if not _speaks_sptps(ends[1]):
+                return [ignored("an SPTPS record for a legacy node", request.source)]
+            try:
+                handshake_datagram(request)
+            except PeerError as error:
+                return [ignored(str(error), request.source)]
+        elif all(_speaks_sptps(end) for end in ends):
+            return [ignored("a legacy key between SPTPS nodes", request.source)]
+        if request.address is None:
+            line += self._reflexive_address(*ends)
+        return self._pass_on(connection, ends[1], line)
+
+    def _ends(self, source: str, target: str) -> tuple[Node, Node] | None:
+        nodes = self._registry.node(source), self._registry.node(target)
+        if nodes[0] is None or nodes[1] is None or not nodes[0].reachable or not nodes[1].reachable:
+            return None
+        return nodes[0], nodes[1]
+
+    def _pass_on(self, connection: int, target: Node, line: str) -> list[Action]:
+        """Never back where it came from."""
+        onwards = self._registry.next_connection(target)
+        return [] if onwards is None or onwards.id == connection else [SendLine(onwards.id, line)]
+
+    def _reflexive_address(self, source: Node, target: Node) -> str:
+        """Where we see the creator, if both ends are proved to be reached by UDP."""
+        creator, reader = self._path_of(source.name), self._path_of(target.name)
+        if creator is None or reader is None or not creator.confirmed or not reader.confirmed:
+            return ""
+        address = creator.address
+        if address is None or address.endpoint is None or "%" in address.host:
+            return ""
+        return f" {address.host} {address.port}"
+
+
+def data_by_tcp(registry: Registry, connection: int, request: ReqKey, content: SessionData) -> list[Action]:
+    """A datagram that came inside a REQ_KEY, whomever it is for."""
+    known = registry.connections.get(connection)
+    if known is None:
+        return []
+    return [DatagramByTcp(known.name, request.source, request.target, content.datagram)]
+
+
+def ignored(what: str, who: str) -> Log:
+    return Log(logging.DEBUG, 3, f"Ignoring {what} of {who}", f"ignored {what[:20]}")
+
+
+def _speaks_sptps(node: Node) -> bool:
+    return node.options >> OPTION_VERSION_SHIFT >= SPTPS_MINOR

@@ -1,0 +1,510 @@
+"""SPTPS with one node: REQ_KEY and ANS_KEY that carry handshakes and public keys (meta-sptps 7.1 to 7.3).
+
+Nothing a line says ends a session that works: another one is made beside it, and replaces it when both ends have it.
+What may be provoked from outside, signatures above all, is limited by time. Not here: which of several sessions is used
+(`sptps_sessions.py`), relaying (`relaying.py`), UDP (`udp.py`), the flows of open sessions (the data plane).
+"""
+
+from __future__ import annotations
+
+import logging
+import math
+from collections.abc import Callable, Iterator
+
+from gmesh.errors import DatagramError, PeerError
+from gmesh.mesh.actions import Action, Log, OpenHandshake, SendLine, SessionStep, StorePublicKey
+from gmesh.mesh.candidates import Source
+from gmesh.mesh.events import (
+    FlowReader,
+    HandshakeOpened,
+    HandshakeSealed,
+    SessionConfirmed,
+    SessionDoubted,
+    SessionEvent,
+)
+from gmesh.mesh.identity import Identity
+from gmesh.mesh.limits import TokenBucket
+from gmesh.mesh.pmtu import Overhead
+from gmesh.mesh.registry import Node, Registry
+from gmesh.mesh.settings import MeshSettings
+from gmesh.mesh.sptps_sessions import OpenSession, Pending, Sessions
+from gmesh.mesh.udp import UdpPath
+from gmesh.proto.requests import AnsKey, ReqKey
+from gmesh.proto.requests_11 import (
+    AskPublicKey,
+    SessionData,
+    StartSession,
+    SubRequest,
+    TellPublicKey,
+    as_req_key,
+    handshake_answer,
+    handshake_datagram,
+    sub_request,
+)
+from gmesh.proto.sptps_datagram import DatagramSession
+from gmesh.proto.sptps_flow import NUMBER_SIZE, OVERHEAD
+from gmesh.proto.sptps_handshake import HandshakeFinished, data_label
+from gmesh.proto.sptps_packet import HEAD_SIZE
+from gmesh.values import OPTION_TCPONLY, OPTION_VERSION_SHIFT
+
+NEVER = math.inf
+RETRIES = (1.5, 5.0, 10.0)
+"""Seconds after which a session that did not come to life is asked for again; the last one repeats."""
+RESPONDING_SECONDS = 1.5
+"""So long the node may take to finish a session that it began before we begin one as well."""
+WANTED_SECONDS = 30.0
+"""A session that nothing is to be sent in is asked for no longer than this."""
+LARGER_WAITS = 1.0
+"""Of two neighbours the one with the larger name leaves the other so many seconds to begin."""
+ANSWER_BURST, ANSWER_INTERVAL = 5, 1.0
+"""So many sessions may the node begin at once, then one every so many seconds: each costs us a signature."""
+RECORD_BURST, RECORD_RATE = 20, 5.0
+"""The same for handshake records in ANS_KEY (and per second)."""
+KEY_BURST, KEY_INTERVAL = 3, 5.0
+"""The same for public keys, asked for or told."""
+ASKED_SECONDS = 30.0
+"""How long after we asked for the node's public key what it tells is believed."""
+KEPT_SECONDS = 10.0
+"""How long a session that the node asked for waits for its public key."""
+FRESH_SECONDS = 0.5
+"""What opened in a session so recently leaves no doubt of it."""
+DOUBT_PATIENCE = 0.8
+"""Seconds, besides the round trip, in which the node has to show that our session still works once there is doubt."""
+DOUBT_PATIENCE_TCP = 1.5
+"""The same where that goes through meta connections, whose round trip is not known."""
+RENEWAL_STAGGER = 1.0
+"""The responder's renewal is due so many seconds later, so that usually only one end renews."""
+HELP_DELAYS = (2.0, 3.0, 10.0, 30.0)
+HELP_TRAFFIC = 15.0
+"""As in `legacy_channel`, where relays do not know UDP_INFO."""
+UDP_INFO_SINCE_MINOR = 5
+IDS_SINCE_MINOR = 4
+
+
+def overhead_of(minor: int) -> Overhead:
+    """How frames grow on their way to a node of that minor version (data-sptps 2)."""
+    ids = HEAD_SIZE if minor >= IDS_SINCE_MINOR else 0
+    return Overhead(prefix=ids, block=1, suffix=OVERHEAD)
+
+
+class SptpsChannel:
+    """Sessions with one node. It tells ``path`` when there is one to send in."""
+
+    sptps = True
+    send_key = None
+    holds_our_key = False
+
+    def __init__(
+        self,
+        node: Node,
+        registry: Registry,
+        settings: MeshSettings,
+        path: UdpPath,
+        *,
+        entropy: Callable[[int], bytes],
+        flows: FlowReader,
+        identity: Identity,
+        numbers: Iterator[int],
+        answers: TokenBucket,
+    ) -> None:
+        """``answers`` limits, for all nodes together, the sessions that others begin."""
+        self.node = node
+        self.settings = settings
+        self.sessions = Sessions(node.name, registry.me.name, numbers)
+        self._registry = registry
+        self._entropy = entropy
+        self._path = path
+        self._flows = flows
+        self._identity = identity
+        self._answers = (TokenBucket(ANSWER_BURST, 1 / ANSWER_INTERVAL, 0.0), answers)
+        self._records = TokenBucket(RECORD_BURST, RECORD_RATE, 0.0)
+        self._keys_told = TokenBucket(KEY_BURST, 1 / KEY_INTERVAL, 0.0)
+        self._learned: bytes | None = None
+        """The node's public key as it told us, until the host file has it."""
+        self._asked_at = -NEVER
+        self._kept: tuple[float, StartSession] | None = None
+        self._announced: int | None = None
+        """The compression in the node's last ANS_KEY."""
+        self._wanted_at = -NEVER
+        self._tries = 0
+        self._next_try = -NEVER
+        self._try_at = NEVER
+        self._doubted_at = -NEVER
+        self._judge_at = NEVER
+        self._opened_at = -NEVER
+        self._help_at = NEVER
+        self._helped = 0
+
+    # What others read
+
+    @property
+    def valid_key(self) -> bool:
+        """Whether we can encrypt to the node."""
+        return self.sessions.used is not None
+
+    @property
+    def valid_key_in(self) -> bool:
+        return bool(self.sessions.open)
+
+    @property
+    def waiting_for_key(self) -> bool:
+        return self.sessions.used is None and self._tries > 0
+
+    @property
+    def compression(self) -> int:
+        return 0 if self.sessions.used is None else self.sessions.used.compression
+
+    # Reachability
+
+    def node_up(self, now: float) -> list[Action]:
+        """The node became reachable. Neighbours have a session though they may have nothing to say to each other:
+        without it stock ones relay nothing to us, and nobody learns where UDP reaches them."""
+        if self.node.connection is not None and not self._tcp_only:
+            self._wanted_at = now
+            self._try_at = now if self._registry.me.name.encode() < self.node.name.encode() else now + LARGER_WAITS
+        return []
+
+    def node_down(self) -> list[Action]:
+        """The node is unreachable. Whoever calls drops the flow and this object."""
+        self._try_at = self._judge_at = self._help_at = NEVER
+        return []
+
+    @property
+    def _tcp_only(self) -> bool:
+        return bool((self.settings.options | self.node.options) & OPTION_TCPONLY)
+
+    @property
+    def _minor(self) -> int:
+        return self.node.options >> OPTION_VERSION_SHIFT
+
+    # Requests
+
+    def request_received(self, request: ReqKey, now: float) -> list[Action]:
+        try:
+            content = sub_request(request)
+        except PeerError as error:
+            return [self._ignored(str(error))]
+        match content:
+            case StartSession():
+                return self._asked_for_session(content, now)
+            case AskPublicKey():
+                return self._asked_for_key(now)
+            case TellPublicKey():
+                return self._told_key(content.public, now)
+            case SessionData():
+                raise AssertionError("data is the data plane's")
+            case None:
+                return [self._ignored("a key of the old protocol is asked for, which we do not use with it")]
+
+    def answer_received(self, request: AnsKey, now: float) -> list[Action]:
+        """A handshake record. Of a first handshake it is for one of the sessions that are being made, else for an open
+        one: the numbers of records tell."""
+        try:
+            datagram = handshake_datagram(request)
+        except PeerError as error:
+            return [self._ignored(str(error))]
+        actions: list[Action] = []
+        if request.address is not None and not self._path.confirmed:
+            actions += self._path.offer(request.address, Source.REFLEXIVE, now)
+        if not self._records.take(now):
+            return actions
+        if int.from_bytes(datagram[:NUMBER_SIZE], "big") >= 2:
+            self._announced = request.compression
+            if self.sessions.open:
+                actions.append(OpenHandshake(self.node.name, datagram))
+            return actions
+        for pending in self.sessions.pending:
+            try:
+                pending.session.receive(datagram, now)
+            except DatagramError:
+                continue
+            return [*actions, *self._advance(pending, request.compression, now)]
+        return actions
+
+    def _advance(self, pending: Pending, compression: int, now: float) -> list[Action]:
+        """A session that is being made took a record of the node."""
+        pending.taken = True
+        actions: list[Action] = []
+        for datagram in pending.session.data_to_send():
+            actions += self._answer(datagram, pending.own_compression)
+        if pending.session.established:
+            actions += self.sessions.finished(pending, compression, now)
+            self._announced = None
+            self._try_at = NEVER
+            self._tries = 0
+            self._next_try = now + RETRIES[0]
+            self._doubted_at, self._judge_at = -NEVER, NEVER
+            if self._path.has_key:
+                self._path.woken(now)
+            else:
+                actions += self._path.key_installed(overhead_of(self._minor), now)
+        return actions
+
+    def key_needed(self, now: float) -> list[Action]:
+        """Something is to be sent to the node, or came from it, and there is no session for it."""
+        self._wanted_at = now
+        return [] if self.sessions.used is not None else self._begin(now)
+
+    def key_changed(self, now: float) -> list[Action]:
+        """The node threw its legacy keys away, as it does from time to time, and also when it was started anew."""
+        used = self.sessions.used
+        return [] if used is None or not self._path.recent_traffic(now, HELP_TRAFFIC) else self._doubt(used, now)
+
+    def renew(self, now: float) -> list[Action]:
+        """KEY_CHANGED is no matter of sessions."""
+        return []
+
+    def worn(self, now: float) -> list[Action]:
+        """Record numbers of the session come to an end: only another session begins to count anew."""
+        self._wanted_at = now
+        return self._begin(now)
+
+    def reconnected(self, now: float) -> list[Action]:
+        """The node's process may be a new one, but it may as well be the same."""
+        self._wanted_at = now
+        self._next_try = -NEVER
+        return self._begin(now)
+
+    # The data plane
+
+    def session_event(self, event: SessionEvent, now: float) -> list[Action]:
+        match event:
+            case SessionConfirmed():
+                self.sessions.confirmed(event.session, now)
+                return []
+            case SessionDoubted():
+                used = self.sessions.used
+                return self.key_needed(now) if used is None else self._doubt(used, now)
+            case HandshakeSealed():
+                known = self.sessions.numbered(event.session)
+                return [] if known is None else self._answer(event.datagram, known.own_compression)
+            case HandshakeOpened():
+                known = self.sessions.numbered(event.session)
+                return [] if known is None else self._handshake(known, event.data, now)
+
+    def _handshake(self, known: OpenSession, data: bytes, now: float) -> list[Action]:
+        self._opened_at = now
+        try:
+            events = known.session.receive_handshake(data, now)
+        except DatagramError as error:
+            return [self._ignored(str(error))]
+        if any(isinstance(event, HandshakeFinished) for event in events):
+            known.renewed_at = now
+        actions = self._steps(known)
+        if self._announced not in (None, known.compression) and known is self.sessions.used:
+            # What the node wants to receive is fixed for a session.
+            actions += self.worn(now)
+        return actions
+
+    def _steps(self, session: OpenSession) -> list[Action]:
+        return [SessionStep(self.node.name, session.number, step) for step in session.session.take_steps()]
+
+    def _doubt(self, used: OpenSession, now: float) -> list[Action]:
+        """The node may have lost the session in use, or somebody else sends nonsense: find out, at no cost to it."""
+        if self._judge_at < NEVER or now - self._last_opened() < FRESH_SECONDS:
+            return []
+        self._doubted_at = now
+        if self._path.confirmed:
+            self._judge_at = now + DOUBT_PATIENCE + self._path.reply_time
+            return self._path.examine(now)
+        self._judge_at = now + DOUBT_PATIENCE_TCP
+        used.session.renew(now)
+        return self._steps(used)
+
+    def _judge(self, now: float) -> list[Action]:
+        self._judge_at = NEVER
+        if self.sessions.used is None or self._last_opened() >= self._doubted_at:
+            return []
+        self._wanted_at = now
+        return self._begin(now)
+
+    def _last_opened(self) -> float:
+        counters = self._flows.counters(self.node.name)
+        return self._opened_at if counters is None else max(self._opened_at, counters.last_opened)
+
+    # Time
+
+    def next_timeout(self) -> float:
+        return min(self._try_at, self._judge_at, self._help_at, self._renew_at(), self.sessions.next_timeout())
+
+    def on_timeout(self, now: float) -> list[Action]:
+        actions, stuck = self.sessions.on_timeout(now)
+        if stuck:
+            actions += self.worn(now)
+        if self._try_at <= now:
+            self._try_at = NEVER
+            if self.node.connection is not None or now - self._wanted_at <= WANTED_SECONDS:
+                actions += self._begin(now)
+        if self._judge_at <= now:
+            actions += self._judge(now)
+        used = self.sessions.used
+        if used is not None and self._renew_at() <= now:
+            used.renewed_at = now
+            used.session.renew(now)
+            actions += self._steps(used)
+        if self._help_at <= now:
+            actions += self._help(now)
+        return actions
+
+    def _renew_at(self) -> float:
+        used = self.sessions.used
+        if used is None:
+            return NEVER
+        stagger = 0.0 if used.session.initiator else min(RENEWAL_STAGGER, self.settings.key_expire / 4)
+        return used.renewed_at + self.settings.key_expire + stagger
+
+    def help_wanted(self, now: float) -> None:
+        """There is traffic and UDP does not work. Relays that know UDP_INFO help by themselves; others add addresses to
+        what an exchange sends through them."""
+        hop = self.node.next_hop
+        if self._help_at < NEVER or hop is None or hop is self.node or self.sessions.used is None:
+            return
+        if hop.options >> OPTION_VERSION_SHIFT < UDP_INFO_SINCE_MINOR:
+            self._helped = 0
+            self._help_at = now + HELP_DELAYS[0]
+
+    def _help(self, now: float) -> list[Action]:
+        self._help_at = NEVER
+        used = self.sessions.used
+        if used is None or not self._path.wants_help or not self._path.recent_traffic(now, HELP_TRAFFIC):
+            return []
+        self._helped += 1
+        self._help_at = now + HELP_DELAYS[min(self._helped, len(HELP_DELAYS) - 1)]
+        used.session.renew(now)
+        return self._steps(used)
+
+    # Sessions that we begin
+
+    def _begin(self, now: float) -> list[Action]:
+        """Ask for a session, unless that was done a moment ago or the node has just begun one; and again later."""
+        if now < self._next_try:
+            self._try_at = min(self._try_at, self._next_try)
+            return []
+        responding = self.sessions.responding
+        if responding is not None and now < responding.began + RESPONDING_SECONDS:
+            self._try_at = responding.began + RESPONDING_SECONDS
+            return []
+        self._next_try = self._try_at = now + RETRIES[min(self._tries, len(RETRIES) - 1)]
+        self._tries += 1
+        if not self._may_request():
+            return []
+        public = self._public()
+        if public is None:
+            self._asked_at = now
+            return self._request(AskPublicKey())
+        pending = self.sessions.initiating
+        if pending is None or pending.taken:
+            # A request that is repeated unchanged cannot mix up two answers; one whose answer got stuck is hopeless.
+            session = self._make(public, initiator=True, now=now)
+            (kex,) = session.data_to_send()
+            pending = self.sessions.begin(session, kex, self.settings.algorithms.compression, now)
+        return self._request(StartSession(pending.kex))
+
+    def _may_request(self) -> bool:
+        """A neighbour that has not told us its edge does not know us yet, and stock ones die of the request."""
+        return self.node.reachable and (self.node.connection is None or self._registry.knows_us(self.node))
+
+    def _make(self, public: bytes, *, initiator: bool, now: float) -> DatagramSession:
+        private = self._identity.private_key
+        assert private is not None, "a node without a key has no such channel"
+        names = (self._registry.me.name, self.node.name)
+        return DatagramSession(
+            initiator=initiator,
+            private_key=private,
+            peer_public=public,
+            label=data_label(*(names if initiator else reversed(names))),
+            entropy=self._entropy,
+            now=now,
+            replay_window=self.settings.sptps_replay_window,
+        )
+
+    # Sessions that the node begins
+
+    def _asked_for_session(self, request: StartSession, now: float) -> list[Action]:
+        public = self._public()
+        if public is None:
+            self._kept = (now, request)
+            return self._ask_for_key(now)
+        pending = self.sessions.responding
+        if pending is not None and pending.kex == request.datagram:
+            return self._repeat_answer(pending, now)
+        if not all(bucket.take(now) for bucket in self._answers):
+            return []
+        session = self._make(public, initiator=False, now=now)
+        try:
+            session.receive(request.datagram, now)
+        except DatagramError as error:
+            return [self._ignored(str(error))]
+        (kex,) = session.data_to_send()
+        pending = self.sessions.begin(session, request.datagram, self.settings.algorithms.compression, now)
+        pending.answer = kex
+        return self._answer(kex, pending.own_compression)
+
+    def _repeat_answer(self, pending: Pending, now: float) -> list[Action]:
+        return self._answer(pending.answer, pending.own_compression) if self._records.take(now) else []
+
+    # Public keys
+
+    def _public(self) -> bytes | None:
+        return self._identity.public_key(self.node.name) or self._learned
+
+    def _ask_for_key(self, now: float) -> list[Action]:
+        if not self._keys_told.take(now):
+            return []
+        self._asked_at = now
+        return self._request(AskPublicKey())
+
+    def _asked_for_key(self, now: float) -> list[Action]:
+        """Tell the node our key; who asks for ours may have a new one of its own."""
+        private = self._identity.private_key
+        if private is None or not self._keys_told.take(now):
+            return []
+        actions: list[Action] = []
+        if self._public() is None:
+            self._asked_at = now
+            actions += self._request(AskPublicKey())
+        return [*actions, *self._request(TellPublicKey(private.public))]
+
+    def _told_key(self, public: bytes, now: float) -> list[Action]:
+        """A key that nothing proves (requirement 4): only where we asked, where none is known, and never of a node that
+        does not speak SPTPS, which would be locked out by it (requirement 30)."""
+        known = self._public()
+        if known is not None:
+            if known == public:
+                return []
+            text = f"{self.node.name} tells another Ed25519 key than the one that is known; it is ignored"
+            return [Log(logging.WARNING, 0, text, f"public key {self.node.name}")]
+        if now - self._asked_at > ASKED_SECONDS or self._minor < 2:
+            return [self._ignored("a public key that nobody asked for")]
+        self._learned = public
+        text = (
+            f"Ed25519 key of {self.node.name} learned by way of other nodes and trusted from now on; "
+            f"nothing but these nodes vouches for it"
+        )
+        actions: list[Action] = [
+            Log(logging.WARNING, 0, text, f"public key {self.node.name}"),
+            StorePublicKey(self.node.name, public, proved=False),
+        ]
+        self._next_try = -NEVER
+        self._tries = 0
+        kept, self._kept = self._kept, None
+        if kept is not None and now - kept[0] <= KEPT_SECONDS:
+            actions += self._asked_for_session(kept[1], now)
+        if now - self._wanted_at <= WANTED_SECONDS:
+            actions += self._begin(now)
+        return actions
+
+    # Lines
+
+    def _request(self, content: SubRequest) -> list[Action]:
+        return self._line(as_req_key(self._registry.me.name, self.node.name, content).format())
+
+    def _answer(self, datagram: bytes, own_compression: int) -> list[Action]:
+        return self._line(handshake_answer(self._registry.me.name, self.node.name, datagram, own_compression).format())
+
+    def _line(self, line: str) -> list[Action]:
+        connection = self._registry.next_connection(self.node)
+        return [] if connection is None else [SendLine(connection.id, line)]
+
+    def _ignored(self, reason: str) -> Log:
+        return Log(logging.DEBUG, 3, f"Ignoring a key line of {self.node.name}: {reason}", f"ignored {self.node.name}")
