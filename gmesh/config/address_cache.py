@@ -92,6 +92,7 @@ class AddressCache:
     def __init__(self, directory: Directory) -> None:
         self._directory = directory
         self._unwritten: dict[str, list[Address]] = {}
+        self._newest: dict[str, Address] = {}
 
     def file(self, name: str) -> Path:
         return self._directory.base / "cache" / name
@@ -114,8 +115,11 @@ class AddressCache:
 
         Raises OSError where the file cannot be written; the address counts nevertheless.
         """
+        if self._newest.get(name) == address or address.endpoint is None or not is_node_name(name):
+            return False
+        self._newest[name] = address
         known = self.addresses(name)
-        if address.endpoint is None or not is_node_name(name) or known[:1] == [address]:
+        if known[:1] == [address]:
             return False
         known = [address, *(other for other in known if other != address)][:MAX_ADDRESSES]
         self._unwritten[name] = known

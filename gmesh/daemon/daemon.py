@@ -316,8 +316,7 @@ class Daemon:
         self.outgoing.nudge(name)
 
     def _dial(self, action: Dial | StopDialling) -> None:
-        if isinstance(action, Dial):
-            self.outgoing.dial(action.node)
+        self.outgoing.follow_policy(action)
 
     def _make_outgoing(self, pairs: list[SocketPair]) -> None:
         server = self._server
@@ -476,7 +475,7 @@ class Daemon:
     # Stop
 
     def _leave_mesh(self) -> None:
-        self.outgoing.keep((), "stopping")
+        self.outgoing.end("stopping")
         self.hub.perform(self.hub.mesh.stop(self._clock()))
 
     def stop(self) -> None:

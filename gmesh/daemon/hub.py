@@ -73,7 +73,7 @@ from gmesh.proto.requests import AnsKey, ReqKey, Request
 from gmesh.proto.requests_11 import SessionData, as_req_key
 from gmesh.proto.sptps_packet import node_id
 from gmesh.route.snapshot import RouteSettings
-from gmesh.values import OPTION_VERSION_SHIFT
+from gmesh.values import OPTION_VERSION_SHIFT, Address
 
 LONGEST_NAP = 60.0
 SHORTEST_REST = 0.001
@@ -119,6 +119,8 @@ class Hub:
         self._redial = redial
         self.adopt: Callable[[PeerConnection, str], bool] = lambda peer, cookie: False
         """Takes over a connection that wants to be a control connection with this cookie; False if it may not."""
+        self.on_address: Callable[[str, Address], None] = lambda node, address: None
+        """Told where a neighbour has been reached: by a connection of ours that became active, or by UDP."""
         self._routes_dirty = gevent.event.Event()
         self.on_routes: list[Callable[[], object]] = [self._routes_dirty.set]
         """Called whenever reachability, paths or subnets have changed, after the scripts of that change."""
@@ -146,7 +148,7 @@ class Hub:
             StorePublicKey: lambda action: keys.told(action.node, action.public, proved=action.proved),
             ForgetFlow: lambda action: self.plane.forget_flow(action.node),
             ForgetMac: lambda action: self.plane.forget_mac(action.mac),
-            SetPath: self.plane.set_path,
+            SetPath: self._set_path,
             SendProbe: self.plane.send_probe,
             NodeUp: scripts.mesh_event,
             NodeDown: scripts.mesh_event,
@@ -210,6 +212,14 @@ class Hub:
             case DatagramByTcp():
                 self.plane.datagram_by_tcp(action)
 
+    def _set_path(self, action: SetPath) -> None:
+        self.plane.set_path(action)
+        if action.min_mtu and action.address is not None:
+            edge = self.mesh.registry.edge(self.mesh.registry.me, action.node)
+            # With another port it is a NAT's mapping, where nobody listens for connections.
+            if edge is not None and edge.address.port == action.address.port:
+                self.on_address(action.node, action.address)
+
     def _proceed(self, action: ProceedHandshake) -> None:
         peer = self.peers.get(action.connection)
         if peer is None:
@@ -259,6 +269,8 @@ class Hub:
                 self.perform(self.mesh.peer_verified(peer.id, now))
             case Active():
                 self.perform(self.mesh.peer_active(peer.id, event, peer.address, now, peer.local_host))
+                if peer.outgoing:
+                    self.on_address(peer.name, peer.address)
             case LineRejected(_line, reason):
                 # Reasons never hold key text, which lines may.
                 log(1, logging.WARNING, f"Ignoring a line from {peer}: {reason}", f"rejected {peer.name}")

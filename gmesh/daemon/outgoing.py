@@ -1,6 +1,7 @@
-"""The outgoing connections: one dialer per node that we keep a connection to.
+"""The outgoing connections: one dialer per node that we keep a connection to, and at which addresses it tries.
 
-Not here: the round of addresses and the waiting (`gmesh.net.dialer`), which nodes those are (configuration, control).
+Not here: the round of addresses and the waiting (`gmesh.net.dialer`), which nodes those are (configuration, control,
+`gmesh.mesh.autoconnect`).
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ from typing import Any
 
 import gevent
 
+from gmesh.config.address_cache import AddressCache
 from gmesh.config.server import Server
 from gmesh.daemon.configuration import FAMILIES, dial_candidates, socket_options
 from gmesh.daemon.hub import Hub
@@ -18,9 +20,10 @@ from gmesh.daemon.listening import SocketPair
 from gmesh.daemon.logging_setup import log
 from gmesh.daemon.supervisor import Supervisor
 from gmesh.errors import ConfigError, GmeshError
+from gmesh.mesh.actions import Dial, StopDialling
 from gmesh.net.backoff import Backoff
 from gmesh.net.dialer import Dialer
-from gmesh.net.peer import PeerConnection, Spawn
+from gmesh.net.peer import PeerConnection, Spawn, reason_of
 from gmesh.net.proxy import ProxyConnector
 from gmesh.net.resolver import Resolved, Resolver
 from gmesh.proto.proxy import ProxySettings
@@ -53,6 +56,10 @@ class Outgoing:
         self._supervisor = supervisor
         self._clock = clock
         self._dialers: dict[str, tuple[Dialer, gevent.Greenlet]] = {}
+        self._automatic: set[str] = set()
+        """Those of the dialers that only AutoConnect wants."""
+        self._cache = AddressCache(self.directory)
+        hub.on_address = self.remember
         self.follow(server)
 
     def look_up_by(self, start: Callable[[str, str, int], Any]) -> None:
@@ -62,17 +69,42 @@ class Outgoing:
     def keep(
         self, names: Iterable[str], reason: str = "it is no longer in the configuration"
     ) -> tuple[list[str], list[str]]:
-        """Have a dialer for each of these nodes and for no others; returns the names added and removed."""
+        """Have a dialer for each of these nodes, and otherwise only for those that AutoConnect wants.
+
+        Returns the names added and removed.
+        """
         wanted = list(dict.fromkeys(names))
         added = [name for name in wanted if name not in self._dialers]
-        removed = [name for name in self._dialers if name not in wanted]
+        self._automatic.difference_update(wanted)
+        removed = [name for name in self._dialers if name not in wanted and name not in self._automatic]
         for name in removed:
-            dialer, greenlet = self._dialers.pop(name)
-            dialer.hang_up(reason)
-            greenlet.kill(block=False)
+            self._remove(name, reason)
         for name in added:
             self._add(name)
         return added, removed
+
+    def end(self, reason: str) -> None:
+        """Close all connections that dialers have made, and dial no more."""
+        self._automatic.clear()
+        self.keep((), reason)
+
+    def follow_policy(self, action: Dial | StopDialling) -> None:
+        """What AutoConnect asks for; it has no say in connections that somebody else wants."""
+        name = action.node
+        match action:
+            case Dial():
+                if name not in self._dialers and self.directory.host_exists(name):
+                    self._automatic.add(name)
+                    self._add(name)
+            case StopDialling():
+                if name in self._automatic:
+                    self._automatic.discard(name)
+                    self._remove(name, "AutoConnect does without it")
+
+    def _remove(self, name: str, reason: str) -> None:
+        dialer, greenlet = self._dialers.pop(name)
+        dialer.hang_up(reason)
+        greenlet.kill(block=False)
 
     def _add(self, name: str) -> None:
         dialer = Dialer(
@@ -122,23 +154,35 @@ class Outgoing:
         """Connect to a node that the configuration may not name, until the next reload; False where no file is."""
         if not self.directory.host_exists(name):
             return False
+        self._automatic.discard(name)
         if name in self._dialers:
             self.nudge(name)
         else:
             self._add(name)
         return True
 
+    def remember(self, name: str, address: Address) -> None:
+        """A neighbour was reached at this address: it is the first to be tried next time, after a restart too."""
+        try:
+            self._cache.add(name, address)
+        except OSError as error:
+            # Only a convenience: it is known until we end.
+            log(1, logging.INFO, f"Could not write {self._cache.file(name)}: {reason_of(error)}", "address cache")
+
     # What dialers ask for
 
     def candidates(self, name: str) -> Sequence[tuple[str, str]]:
+        """Where the node was reached before, what its host file says, where others see or saw it (data-sptps 10)."""
         try:
-            found = dial_candidates(self.directory, name)
+            lines = dial_candidates(self.directory, name)
         except ConfigError as error:
             raise GmeshError(str(error)) from None
-        node = self._hub.mesh.registry.node(name)
-        if node is not None:
-            seen = [edge.address for edge in self._hub.mesh.registry.incoming(node) if edge.address.endpoint]
-            found += [(address.host, address.port) for address in seen[:MAX_EDGE_ADDRESSES]]
+        mesh = self._hub.mesh
+        node = mesh.registry.node(name)
+        edges = () if node is None else mesh.registry.incoming(node)
+        seen = [edge.address for edge in edges if edge.address.endpoint][:MAX_EDGE_ADDRESSES]
+        found = [(address.host, address.port) for address in self._cache.addresses(name)] + lines
+        found += [(address.host, address.port) for address in (*seen, *mesh.autoconnect.addresses(name))]
         if not found:
             raise GmeshError(f"add an Address line to {self.directory.host_file(name)}")
         return list(dict.fromkeys(found))

@@ -22,6 +22,7 @@ from gmesh.mesh.actions import (
     SubnetDown,
     SubnetUp,
 )
+from gmesh.mesh.autoconnect import AutoConnect
 from gmesh.mesh.changes import Changes, SubnetChange
 from gmesh.mesh.channels import NOBODY, DataChannels
 from gmesh.mesh.connections import Handshakes, move
@@ -73,6 +74,7 @@ class Mesh:
         self.channels = DataChannels(
             self.registry, settings, entropy, flows, self._gossip.new_keys, identity=identity, now=now
         )
+        self.autoconnect = AutoConnect(self.registry, settings, entropy, now)
         self._now = now
         self._last_run = -math.inf
         self._early_runs = TokenBucket(EARLY_RUNS, 1.0, now)
@@ -238,6 +240,7 @@ class Mesh:
             self._macs.next_timeout(self._now),
             self.channels.next_timeout(),
             self._handshakes.next_timeout(),
+            self.autoconnect.next_timeout(),
         )
         return min(due, self._run_due()) if self._changes.any else due
 
@@ -267,6 +270,9 @@ class Mesh:
             actions += self.channels.on_timeout(now)
         if now >= self._handshakes.next_timeout():
             actions += self._handshakes.on_timeout(now)
+        if now >= self.autoconnect.next_timeout():
+            actions += self.settle(now)
+            actions += self.autoconnect.on_timeout(now)
         return actions
 
     # What the administrator does
@@ -290,6 +296,7 @@ class Mesh:
         if settings.options != old.options:
             self._changes.routes = True
         actions += self.channels.set_settings(settings, now)
+        actions += self.autoconnect.set_settings(settings, now)
         return actions + self._run_and_apply(now)
 
     def _set_host_subnets(self, old: HostSubnets, new: HostSubnets, now: float) -> list[Action]:
