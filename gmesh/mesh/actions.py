@@ -7,11 +7,19 @@ from __future__ import annotations
 
 from collections.abc import Hashable
 from dataclasses import dataclass
+from typing import Protocol
 
 from gmesh.proto.packet import PacketKey
 from gmesh.proto.sptps_flow import FlowState
 from gmesh.proto.sptps_handshake import Step
 from gmesh.values import Address, Subnet
+
+
+class LaterLine(Protocol):
+    """A line that is put together when it is sent, since there may be thousands at once: always an addition."""
+
+    def __str__(self) -> str:
+        """The line, to be asked for once."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,7 +31,7 @@ class SendLine:
     """
 
     connection: int
-    line: str
+    line: str | LaterLine
     fact: Hashable = None
 
 

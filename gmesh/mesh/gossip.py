@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Hashable, Iterable
+from dataclasses import dataclass
 from typing import TypeAlias
 
 from gmesh.mesh.actions import Action, Log, SendLine
@@ -88,18 +89,27 @@ class Gossip:
         return self._send_all(self.describe(fact), fact, None)
 
     def everything(self, connection: Connection) -> list[Action]:
-        """The whole database for a new neighbour, in name order (topology 3.1)."""
-        lines: list[Action] = []
+        """The whole database for a new neighbour, in name order (topology 3.1); lines are made when they are sent."""
+        told: list[tuple[Fact, Edge | AddSubnet]] = []
         for name in sorted(self._registry.nodes):
             node = self._registry.nodes[name]
-            facts = [subnet_fact(name, subnet) for subnet in sorted(node.subnets, key=Subnet.sort_key)]
-            facts += [edge_fact(name, target) for target in sorted(node.edges)]
-            for fact in facts:
-                if not self._tunnel_server or self._concerns(connection, fact):
-                    line = self.describe(fact)
-                    self.seen.remember(line, self.now)
-                    lines.append(SendLine(connection.id, line, fact))
-        return lines
+            for subnet in sorted(node.subnets, key=Subnet.sort_key):
+                told.append((subnet_fact(name, subnet), AddSubnet("", name, subnet)))
+            told += [(edge_fact(name, target), node.edges[target]) for target in sorted(node.edges)]
+        return [
+            SendLine(connection.id, _Description(self, subject), fact)
+            for fact, subject in told
+            if not self._tunnel_server or self._concerns(connection, fact)
+        ]
+
+    def line_of(self, subject: Edge | AddSubnet) -> str:
+        """A line with a fresh nonce for one of these, which is on its way now."""
+        if isinstance(subject, Edge):
+            line = self._edge_line(subject)
+        else:
+            line = AddSubnet(self.nonce(), subject.owner, subject.subnet).format()
+        self.seen.remember(line, self.now)
+        return line
 
     def corrections_due(self) -> list[Action]:
         actions: list[Action] = []
@@ -376,6 +386,18 @@ class Gossip:
         registry = self._registry
         for node in [node for node in registry.nodes.values() if registry.is_bare(node) and not node.reachable]:
             registry.remove_node(node)
+
+
+@dataclass(slots=True)
+class _Description:
+    """Says of an edge, or of a subnet, what holds when it is sent; if it is gone by then, that it was there: what waits
+    behind may need it, and the removal follows (`outbox.py`)."""
+
+    gossip: Gossip
+    subject: Edge | AddSubnet
+
+    def __str__(self) -> str:
+        return self.gossip.line_of(self.subject)
 
 
 def _same_edge(edge: Edge, request: AddEdge) -> bool:

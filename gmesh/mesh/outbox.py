@@ -8,12 +8,17 @@ from __future__ import annotations
 from collections import OrderedDict
 from collections.abc import Hashable
 
+from gmesh.mesh.actions import LaterLine
+
 MAX_PLAIN_LINES = 1000
 """The most waiting lines without a fact; above it the oldest of them goes."""
 PACKET_NUMBER = 17
 SPTPS_PACKET_NUMBER = 21
 _REMOVALS = (b"11 ", b"13 ")
 """DEL_SUBNET and DEL_EDGE."""
+
+
+_Waiting = bytes | LaterLine
 
 
 class Outbox:
@@ -30,46 +35,50 @@ class Outbox:
     def __init__(self, max_bytes: int) -> None:
         self.max_bytes = max_bytes
         self.bytes = 0
-        """Bytes that wait, framing included."""
+        """Bytes that wait, framing included. Lines that are not put together yet count nothing: there is at most one of
+        them for each fact that we know."""
         self.dropped_frames = 0
         self.dropped_lines = 0
-        self._entries: OrderedDict[int, tuple[bytes, Hashable]] = OrderedDict()
-        self._by_fact: dict[Hashable, list[int]] = {}
+        # By place, which are consecutive numbers; some of them are empty.
+        self._entries: dict[int, tuple[_Waiting, Hashable]] = {}
+        self._by_fact: dict[Hashable, tuple[int, ...]] = {}
         self._plain: OrderedDict[int, None] = OrderedDict()
+        self._first = 0
         self._next = 0
 
     def __len__(self) -> int:
         """Entries that wait, lines and frames."""
         return len(self._entries)
 
-    def put_line(self, line: str, fact: Hashable = None) -> None:
+    def put_line(self, line: str | LaterLine, fact: Hashable = None) -> None:
         """Queue a request line (no newline). Text is never refused."""
-        data = line.encode("ascii", "replace") + b"\n"
+        data = _encode(line) if isinstance(line, str) else line
         if fact is None:
             if len(self._plain) >= MAX_PLAIN_LINES:
                 self._remove(next(iter(self._plain)))
                 self.dropped_lines += 1
             self._plain[self._append(data, None)] = None
             return
-        places = self._by_fact.setdefault(fact, [])
+        places = self._by_fact.get(fact, ())
         if not places:
-            places.append(self._append(data, fact))
+            self._by_fact[fact] = (self._append(data, fact),)
             return
         removal = _is_removal(data)
         if len(places) == 2 and removal == self._is_removal_at(places[0]):
             if not removal:
                 # Addition, removal, addition: the newest addition in the place of the first says it all.
-                self._remove(places.pop())
+                self._remove(places[1])
                 self._replace(places[0], data)
+                self._by_fact[fact] = places[:1]
                 return
             # Removal, addition, removal: the addition moves up, so that what followed it still does.
             self._replace(places[0], self._entries[places[1]][0])
-            self._remove(places.pop())
-            places.append(self._append(data, fact))
+            self._remove(places[1])
+            self._by_fact[fact] = (places[0], self._append(data, fact))
         elif removal == self._is_removal_at(places[-1]):
             self._replace(places[-1], data)
         else:
-            places.append(self._append(data, fact))
+            self._by_fact[fact] = (*places, self._append(data, fact))
 
     def put_frame(self, frame: bytes, chance: float) -> bool:
         """Queue a PACKET, unless random early drop has it (meta-legacy 11): False then.
@@ -94,17 +103,28 @@ class Outbox:
         """The next whole entries, together at most ``limit`` bytes; a single larger one comes alone."""
         taken: list[bytes] = []
         size = 0
-        while self._entries:
-            place, (data, fact) = next(iter(self._entries.items()))
+        entries = self._entries
+        while entries:
+            place = self._first
+            entry = entries.get(place)
+            if entry is None:
+                self._first += 1
+                continue
+            data, fact = entry
+            if not isinstance(data, bytes):
+                data = _encode(str(data))
+                self._replace(place, data)
             if taken and size + len(data) > limit:
                 break
             taken.append(data)
             size += len(data)
+            self._first += 1
             self._remove(place)
             if fact is not None:
-                places = self._by_fact[fact]
-                places.remove(place)
-                if not places:
+                rest = self._by_fact[fact][1:]
+                if rest:
+                    self._by_fact[fact] = rest
+                else:
                     del self._by_fact[fact]
         return b"".join(taken)
 
@@ -113,6 +133,7 @@ class Outbox:
         self._entries.clear()
         self._by_fact.clear()
         self._plain.clear()
+        self._first = self._next
         self.bytes = 0
 
     def _put_body(self, number: int, body: bytes, chance: float) -> bool:
@@ -121,26 +142,35 @@ class Outbox:
         self._append(b"%d %d\n" % (number, len(body)) + body, None)
         return True
 
-    def _append(self, data: bytes, fact: Hashable) -> int:
+    def _append(self, data: _Waiting, fact: Hashable) -> int:
         place = self._next
         self._next += 1
         self._entries[place] = (data, fact)
-        self.bytes += len(data)
+        self.bytes += _size(data)
         return place
 
-    def _replace(self, place: int, data: bytes) -> None:
+    def _replace(self, place: int, data: _Waiting) -> None:
         old, fact = self._entries[place]
         self._entries[place] = (data, fact)
-        self.bytes += len(data) - len(old)
+        self.bytes += _size(data) - _size(old)
 
     def _remove(self, place: int) -> None:
-        data, _ = self._entries.pop(place)
-        self._plain.pop(place, None)
-        self.bytes -= len(data)
+        data, fact = self._entries.pop(place)
+        if fact is None:
+            self._plain.pop(place, None)
+        self.bytes -= _size(data)
 
     def _is_removal_at(self, place: int) -> bool:
         return _is_removal(self._entries[place][0])
 
 
-def _is_removal(data: bytes) -> bool:
-    return data.startswith(_REMOVALS)
+def _encode(line: str) -> bytes:
+    return line.encode("ascii", "replace") + b"\n"
+
+
+def _size(data: _Waiting) -> int:
+    return len(data) if isinstance(data, bytes) else 0
+
+
+def _is_removal(data: _Waiting) -> bool:
+    return isinstance(data, bytes) and data.startswith(_REMOVALS)

@@ -22,6 +22,7 @@ import gevent.event
 import gevent.socket
 
 from gmesh.errors import PeerError
+from gmesh.mesh.actions import LaterLine
 from gmesh.mesh.outbox import Outbox
 from gmesh.net.contract import Hub
 from gmesh.proto.meta_base import MetaConnection
@@ -151,7 +152,7 @@ class PeerConnection:
         """The socket's descriptor, -1 once closed."""
         return int(self.sock.fileno())
 
-    def send_line(self, line: str, fact: Hashable = None) -> None:
+    def send_line(self, line: str | LaterLine, fact: Hashable = None) -> None:
         """Queue a request line; a later one about the same ``fact`` replaces it while it waits."""
         if self._close_reason is not None:
             return

@@ -76,7 +76,7 @@ class Peer:
         return self.name or "<unknown>"
 
     def send_line(self, line: str, fact: object = None) -> None:
-        self.sent.append(line)
+        self.sent.append(str(line))
 
     def send_frame(self, frame: bytes) -> bool:
         self.frames.append(frame)

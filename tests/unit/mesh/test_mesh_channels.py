@@ -64,7 +64,7 @@ class Daemon:
                     self.lines.append((self.world.now, line))
                     if connection in self.peers:
                         other, number = self.peers[connection]
-                        self.world.later(META_DELAY, lambda o=other, n=number, text=line: o.line(n, text))
+                        self.world.later(META_DELAY, lambda o=other, n=number, text=str(line): o.line(n, text))
                 case InstallSendKey(node, key):
                     self.send_keys[node] = key
                 case InstallReceiveKey(node, key):

@@ -99,7 +99,7 @@ def sent(actions: list[Action], to: int | None = None) -> list[str]:
     lines = []
     for action in actions:
         if isinstance(action, SendLine) and to in (None, action.connection):
-            words = action.line.split()
+            words = str(action.line).split()
             lines.append(" ".join([words[0], *words[2:]]) if 10 <= int(words[0]) <= 14 else words[0])
     return lines
 

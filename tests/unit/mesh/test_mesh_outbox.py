@@ -97,3 +97,41 @@ def test_text_is_queued_whatever_waits() -> None:
     assert len(outbox) == 200
     outbox.clear()
     assert (len(outbox), outbox.bytes, outbox.take(10)) == (0, 0, b"")
+
+
+class Later:
+    """A line that counts how often it is asked for."""
+
+    def __init__(self, line: str) -> None:
+        self.line = line
+        self.made = 0
+
+    def __str__(self) -> str:
+        self.made += 1
+        return self.line
+
+
+def test_a_line_that_is_made_later_is_made_when_it_is_sent() -> None:
+    outbox = Outbox(1000)
+    later = [Later(f"12 {number} a n{number} 10.0.0.1 655 c 5") for number in range(4)]
+    for number, line in enumerate(later):
+        outbox.put_line(line, ("edge", "a", f"n{number}"))
+    assert (len(outbox), outbox.bytes, [line.made for line in later]) == (4, 0, [0, 0, 0, 0])
+    length = len(later[0].line) + 1
+    assert outbox.take(2 * length) == b"".join(f"{line.line}\n".encode() for line in later[:2])
+    assert [line.made for line in later] == [1, 1, 1, 0]
+    assert outbox.bytes == length
+    assert lines(outbox) == [line.line for line in later[2:]]
+    assert [line.made for line in later] == [1, 1, 1, 1]
+    assert outbox.bytes == 0
+
+
+def test_news_about_a_fact_that_is_told_later() -> None:
+    other = ("edge", "a", "c")
+    outbox = Outbox(1000)
+    outbox.put_line(Later("12 0 a b 10.0.0.1 655 c 5"), EDGE)
+    outbox.put_line(Later("12 1 a c 10.0.0.1 655 c 5"), other)
+    outbox.put_line("15 a x")
+    outbox.put_line("12 2 a b 10.0.0.9 655 c 5", EDGE)
+    outbox.put_line("13 3 a c", other)
+    assert lines(outbox) == ["12 2 a b 10.0.0.9 655 c 5", "12 1 a c 10.0.0.1 655 c 5", "15 a x", "13 3 a c"]
