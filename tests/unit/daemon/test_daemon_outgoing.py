@@ -13,6 +13,7 @@ import gevent
 import pytest
 from hub_lab import Lab
 
+from gmesh.config.address_cache import AddressCache
 from gmesh.config.directory import Directory
 from gmesh.daemon import outgoing as module
 from gmesh.daemon.listening import SocketOptions, open_sockets
@@ -20,6 +21,9 @@ from gmesh.daemon.outgoing import Outgoing
 from gmesh.daemon.supervisor import Supervisor
 from gmesh.dataplane.udp_sockets import UdpOptions
 from gmesh.errors import ConfigError, GmeshError
+from gmesh.mesh.actions import Dial, SetPath, StopDialling
+from gmesh.proto.meta_events import Active, Identified, Verified
+from gmesh.values import Address
 
 
 class Desk:
@@ -102,6 +106,76 @@ def test_addresses_of_the_file_come_first_then_what_the_mesh_has_seen(
     # The file is read anew each time.
     (desk.outgoing.directory.hosts / "b").write_text("Address = 10.7.0.2\n")
     assert desk.outgoing.candidates("b") == [("10.7.0.2", "655")]
+
+
+def test_where_a_node_was_reached_comes_first_and_survives_a_restart(desk: Desk, tmp_path: Path) -> None:
+    desk.outgoing.remember("b", Address("10.8.0.2", "655"))
+    desk.outgoing.remember("b", Address("10.1.0.2", "655"))
+    first = [("10.1.0.2", "655"), ("10.8.0.2", "655"), ("one.example", "700")]
+    assert desk.outgoing.candidates("b") == first
+    assert AddressCache(Directory(tmp_path)).addresses("b")[0] == Address("10.1.0.2", "655")
+    # It is enough for a node without any Address.
+    desk.outgoing.remember("c", Address("10.9.0.2", "655"))
+    assert desk.outgoing.candidates("c") == [("10.9.0.2", "655")]
+    # A broken file is none.
+    (tmp_path / "cache" / "b").write_bytes(b"\0" * 264)
+    assert desk.outgoing.candidates("b") == [("one.example", "700"), ("10.1.0.2", "655")]
+
+
+def test_the_hub_says_where_neighbours_were_reached(desk: Desk) -> None:
+    peer = desk.lab.open(1, "b", outgoing=True)
+    desk.lab.hub.event(peer, Identified("b", 0))
+    desk.lab.hub.event(peer, Verified())
+    desk.lab.hub.event(peer, Active("b", "655", 1, 1, 12, 12))
+    assert desk.outgoing.candidates("b")[0] == (peer.address.host, peer.address.port)
+    confirmed = SetPath("b", Address("10.1.0.77", "655"), True, 1400, 1400)
+    for path in (
+        replace(confirmed, address=Address("10.1.0.78", "655"), min_mtu=0),
+        replace(confirmed, address=Address("10.1.0.79", "40001")),
+        replace(confirmed, node="stranger"),
+        confirmed,
+    ):
+        desk.lab.hub.perform([path])
+    assert desk.outgoing.candidates("b")[:2] == [("10.1.0.77", "655"), (peer.address.host, peer.address.port)]
+
+
+def test_an_address_that_cannot_be_written_is_no_error(desk: Desk, tmp_path: Path, log_lines: list[str]) -> None:
+    (tmp_path / "cache").write_text("no directory")
+    desk.outgoing.remember("b", Address("10.8.0.2", "655"))
+    assert desk.outgoing.candidates("b")[0] == ("10.8.0.2", "655")
+    assert [line for line in log_lines if "Could not write" in line and "cache/b" in line]
+
+
+def test_autoconnect_ends_only_what_it_began(desk: Desk) -> None:
+    desk.outgoing.keep(["c"])
+    for name in ("b", "c", "nobody"):
+        desk.outgoing.follow_policy(Dial(name))
+    assert desk.dialing == ["c", "b"]
+    desk.outgoing.follow_policy(StopDialling("c"))
+    assert desk.dialing == ["c", "b"]
+    # A reload of the same configuration leaves its calls alone; one that names the node takes it over.
+    assert desk.outgoing.keep(["c"]) == ([], [])
+    assert desk.outgoing.keep(["b", "c"]) == ([], [])
+    desk.outgoing.follow_policy(StopDialling("b"))
+    assert sorted(desk.dialing) == ["b", "c"]
+    assert desk.outgoing.keep(["c"]) == ([], ["b"])
+    desk.outgoing.follow_policy(Dial("b"))
+    desk.outgoing.follow_policy(StopDialling("b"))
+    settle(lambda: desk.dialing == ["c"])
+
+
+def test_whom_the_administrator_dials_is_his(desk: Desk) -> None:
+    desk.outgoing.follow_policy(Dial("b"))
+    assert desk.outgoing.dial("b")
+    desk.outgoing.follow_policy(StopDialling("b"))
+    assert desk.dialing == ["b"]
+
+
+def test_the_end_ends_all(desk: Desk) -> None:
+    desk.outgoing.keep(["c"])
+    desk.outgoing.follow_policy(Dial("b"))
+    desk.outgoing.end("stopping")
+    settle(lambda: desk.dialing == [])
 
 
 def test_nowhere_to_dial(desk: Desk) -> None:
