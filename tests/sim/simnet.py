@@ -1,270 +1,29 @@
 """Many real meshes on a fake clock: real `Mesh`, `Outbox` and request parsing, links with latency and bandwidth.
 
-The handshake is either the real one (`MetaStart` with a shared RSA key) or `PlainMeta`, which has its order of steps
-and its events but no cryptography, because 2 x 4 RSA operations per connection would be most of a run's time.
+The handshake is either the real one (`MetaStart` with a shared RSA key, and Ed25519 keys for nodes of tinc 1.1's kind)
+or `PlainMeta`, which has its order of steps and its events but no cryptography. Not here: what one node does
+(`simnode.py`).
 """
 
 from __future__ import annotations
 
-import functools
 import heapq
 import itertools
 import random
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import Any
 
+from simmeta import MINOR, OPTIONS, PlainMeta
+from simnode import End, Meta, SimNode
+
+from gmesh.crypto.ed25519 import Ed25519PrivateKey
 from gmesh.crypto.rsa import RsaPrivateKey
-from gmesh.errors import PeerError
-from gmesh.mesh.actions import (
-    Action,
-    CloseConnection,
-    Log,
-    NodeDown,
-    NodeUp,
-    ProceedHandshake,
-    SendLine,
-    SubnetDown,
-    SubnetUp,
-)
-from gmesh.mesh.events import FlowCounters
-from gmesh.mesh.mesh import Mesh
-from gmesh.mesh.outbox import Outbox
 from gmesh.mesh.settings import MeshSettings
 from gmesh.proto.meta_base import PeerCredentials
-from gmesh.proto.meta_events import Active, Identified, LineRejected, MetaEvent, RequestReceived, Verified
 from gmesh.proto.meta_start import MetaStart
-from gmesh.proto.requests import parse_request
-from gmesh.values import Address, Subnet
-
-WRITE_SIZE = 16384
-LINE_TYPES = {"10": "subnets", "11": "subnets", "12": "edges", "13": "edges", "14": "keys", "15": "keys", "16": "keys"}
-
-
-# A line is parsed at every node that it reaches, always with the same result.
-parse = functools.lru_cache(maxsize=65536)(parse_request)
-
-
-class NoFlows:
-    def counters(self, node: str) -> FlowCounters | None:
-        return None
-
-
-class PlainMeta:
-    """The steps of a handshake without keys: ID, ID and proof, proof and ACK, ACK (meta-legacy 3)."""
-
-    def __init__(self, *, outgoing: bool, my_name: str, weight: int) -> None:
-        self.outgoing = outgoing
-        self.active = False
-        self._my_name = my_name
-        self._weight = weight
-        self._peer = ""
-        self._held = False
-        self._out = bytearray()
-        self._in = bytearray()
-        if outgoing:
-            self.send(f"0 {my_name}\n".encode())
-
-    def send(self, plain: bytes) -> None:
-        self._out += plain
-
-    def data_to_send(self) -> bytes:
-        data = bytes(self._out)
-        self._out.clear()
-        return data
-
-    def proceed(self, now: float) -> list[MetaEvent]:
-        self._held = False
-        self.send((b"" if self.outgoing else b"3\n") + f"4 {self._weight}\n".encode())
-        return self.receive(b"", now)
-
-    def receive(self, data: bytes, now: float) -> list[MetaEvent]:
-        self._in += data
-        events: list[MetaEvent] = []
-        while not self._held and (end := self._in.find(b"\n")) >= 0:
-            text = self._in[:end].decode()
-            del self._in[: end + 1]
-            if self.active:
-                try:
-                    events.append(RequestReceived(parse(text), text))
-                except PeerError as error:
-                    events.append(LineRejected(text, str(error)))
-            elif text[0] == "0":
-                self._peer = text[2:]
-                events.append(Identified(self._peer, 0))
-                self.send(b"2\n" if self.outgoing else f"0 {self._my_name}\n".encode())
-            elif text[0] in "23":
-                self._held = True
-                events.append(Verified())
-            else:
-                self.active = True
-                events.append(Active(self._peer, "655", int(text[2:]), self._weight, 0xC, 0xC))
-        return events
-
-
-Meta = PlainMeta | MetaStart
-
-
-class End:
-    """One end of a connection; what the real one does with greenlets is done by events of the world here."""
-
-    def __init__(self, node: SimNode, number: int, meta: Meta, address: Address) -> None:
-        self.node = node
-        self.id = number
-        self.meta = meta
-        self.address = address
-        self.outbox = Outbox(15180)
-        self.other: End | None = None
-        self.closed = False
-        self.free_at = 0.0
-        self.latency = 0.0
-        self.bytes_per_second = 1e9
-
-    def pump(self) -> None:
-        """Send what there is, as far as the link has room: one write at a time."""
-        world = self.node.world
-        if self.closed or world.now < self.free_at:
-            return
-        data = self.meta.data_to_send()
-        if not data and self.meta.active:
-            plain = self.outbox.take(WRITE_SIZE)
-            if plain:
-                self.meta.send(plain)
-                data = self.meta.data_to_send()
-        if not data:
-            return
-        self.free_at = world.now + len(data) / self.bytes_per_second
-        world.at(self.free_at, self.pump)
-        world.at(self.free_at + self.latency, lambda: self._arrive(data))
-
-    def _arrive(self, data: bytes) -> None:
-        other = self.other
-        if other is not None and not other.closed and not self.closed:
-            other.node.received(other, data)
-
-    def close(self) -> None:
-        """Our side goes at once, the peer's when it hears of it. Data on its way is lost."""
-        if self.closed:
-            return
-        self.closed = True
-        self.node.ends.pop(self.id, None)
-        other = self.other
-        if other is not None and not self.node.silent:
-            self.node.world.after(self.latency, other.lost)
-
-    def lost(self) -> None:
-        if not self.closed:
-            self.closed = True
-            self.node.ends.pop(self.id, None)
-            self.node.perform(self.node.mesh.connection_closed(self.id, self.node.world.now))
-            self.node.connection_lost()
-
-
-class SimNode:
-    """One daemon: performs the actions of its mesh as `gmesh.daemon.hub` does."""
-
-    def __init__(self, world: World, name: str, settings: MeshSettings, targets: list[str]) -> None:
-        self.world = world
-        self.name = name
-        self.targets = targets
-        self.silent = False
-        self.ends: dict[int, End] = {}
-        self.scripts: list[str] = []
-        self.logs: list[str] = []
-        self.mesh = Mesh(settings, world.now, world.random.randbytes, NoFlows())
-        self._timer = float("inf")
-        self.perform(self.mesh.start(world.now))
-
-    def perform(self, actions: list[Action]) -> None:
-        touched: dict[int, End] = {}
-        for action in actions:
-            match action:
-                case SendLine(connection, line, fact):
-                    if connection in self.ends:
-                        self.ends[connection].outbox.put_line(line, fact)
-                        touched[connection] = self.ends[connection]
-                case CloseConnection(connection, _):
-                    if connection in self.ends:
-                        self.ends[connection].close()
-                case ProceedHandshake(connection):
-                    end = self.ends[connection]
-                    self.events(end, end.meta.proceed(self.world.now))
-                    touched[connection] = end
-                case NodeUp() | NodeDown():
-                    self.scripts.append(f"{type(action).__name__} {action.node}")
-                case SubnetUp() | SubnetDown():
-                    self.scripts.append(f"{type(action).__name__} {action.node} {action.subnet}")
-                case Log():
-                    self.logs.append(action.text)
-        for end in touched.values():
-            end.pump()
-        self.set_timer()
-
-    def set_timer(self) -> None:
-        due = max(self.mesh.next_timeout(), self.world.now + 1e-6)
-        if due < self._timer and not self.silent:
-            self._timer = due
-            self.world.at(due, self._on_timer)
-
-    def _on_timer(self) -> None:
-        if self.world.now < self._timer or self.silent:
-            return
-        self._timer = float("inf")
-        self.perform(self.mesh.on_timeout(self.world.now))
-
-    def received(self, end: End, data: bytes) -> None:
-        self.events(end, end.meta.receive(data, self.world.now))
-        end.pump()
-
-    def events(self, end: End, events: list[MetaEvent]) -> None:
-        now, mesh, counts = self.world.now, self.mesh, self.world.lines
-        for event in events:
-            if end.closed:
-                return
-            match event:
-                case RequestReceived(request, line):
-                    counts[LINE_TYPES.get(line[:2], "other")] += 1
-                    self.perform(mesh.request_received(end.id, request, line, now))
-                case Identified(name, _):
-                    self.perform(mesh.peer_identified(end.id, name, now))
-                case Verified():
-                    self.perform(mesh.peer_verified(end.id, now))
-                case Active():
-                    self.world.activations += 1
-                    self.perform(mesh.peer_active(end.id, event, end.address, now))
-                case LineRejected(line, reason):
-                    raise AssertionError(f"{self.name} got {line!r}: {reason}")
-
-    def connection_lost(self) -> None:
-        self.world.after(self.world.random.uniform(0.3, 1.0), self.dial)
-
-    def dial(self) -> None:
-        """Connect to every target that we have no connection with."""
-        if self.silent:
-            return
-        for target in self.targets:
-            busy = any(connection.name == target for connection in self.mesh.registry.connections.values())
-            if not busy and not self.world.connect(self, target):
-                self.connection_lost()
-
-    def kill(self) -> None:
-        """End without a word; neighbours notice by a time-out."""
-        self.silent = True
-        for end in list(self.ends.values()):
-            end.close()
-            if end.other is not None:
-                self.world.after(self.world.random.uniform(5.0, 10.0), end.other.lost)
-
-    def database(self) -> tuple[object, object]:
-        registry = self.mesh.registry
-        edges = sorted(
-            (edge.source.name, edge.target.name, str(edge.address), edge.options, edge.weight)
-            for edge in registry.edges()
-        )
-        return edges, registry.subnet_table()
-
-    def reachable(self) -> set[str]:
-        return {node.name for node in self.mesh.registry.nodes.values() if node.reachable}
+from gmesh.values import OPTION_VERSION_SHIFT, Address, Subnet
 
 
 @dataclass
@@ -280,6 +39,11 @@ class World:
     lines: Counter[str] = field(default_factory=Counter)
     activations: int = 0
     cut: Callable[[str, str], bool] = lambda a, b: False
+    is_sptps: Callable[[str], bool] = lambda name: False
+    """Which nodes speak both generations, by name."""
+    settings: dict[str, object] = field(default_factory=dict)
+    """Fields of every node's MeshSettings that are not the defaults."""
+    public_keys: dict[str, bytes] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         self.random = random.Random(self.seed)
@@ -315,8 +79,12 @@ class World:
         if subnets is None:
             number = len(self.nodes)
             subnets = [f"10.{number // 250}.{number % 250}.0/24", f"fd00:{number:x}::/64"]
-        settings = MeshSettings(name=name, subnets=frozenset(map(Subnet.parse, subnets)))
-        node = self.nodes[key or name] = SimNode(self, name, settings, targets)
+        changes: dict[str, Any] = self.settings
+        settings = MeshSettings(name=name, subnets=frozenset(map(Subnet.parse, subnets)), **changes)
+        private = Ed25519PrivateKey.from_seed(self.random.randbytes(32)) if self.is_sptps(name) else None
+        if private is not None:
+            self.public_keys[name] = private.public
+        node = self.nodes[key or name] = SimNode(self, name, settings, targets, private)
         return node
 
     def connect(self, node: SimNode, target: str) -> bool:
@@ -327,7 +95,7 @@ class World:
         ends = []
         latency = self.random.uniform(*self.latency)
         for owner, other, outgoing in ((node, peer, True), (peer, node, False)):
-            end = End(owner, next(self._ids), self._meta(owner, other, outgoing), _address(other.name))
+            end = End(owner, next(self._ids), self._meta(owner, other, outgoing), self.address(other.name))
             end.latency, end.bytes_per_second = latency, self.bytes_per_second
             owner.ends[end.id] = end
             ends.append(end)
@@ -340,13 +108,18 @@ class World:
 
     def _meta(self, owner: SimNode, other: SimNode, outgoing: bool) -> Meta:
         if self.key is None:
-            return PlainMeta(outgoing=outgoing, my_name=owner.name, weight=self.random.randrange(5, 400))
-        credentials = PeerCredentials(self.key.public, 0xC)
+            minor = 0 if owner.private_key is None else MINOR
+            return PlainMeta(outgoing=outgoing, my_name=owner.name, weight=self.random.randrange(5, 400), minor=minor)
+        peer_public = self.public_keys.get(other.name)
+        both = owner.private_key is not None and peer_public is not None
+        credentials = PeerCredentials(
+            self.key.public, OPTIONS | (MINOR << OPTION_VERSION_SHIFT if both else 0), ed25519=peer_public
+        )
         return MetaStart(
             outgoing=outgoing,
             my_name=owner.name,
             rsa_key=self.key,
-            ed25519_key=None,
+            ed25519_key=owner.private_key,
             expected_name=other.name if outgoing else "",
             credentials=lambda name: credentials,
             entropy=self.random.randbytes,
@@ -370,12 +143,18 @@ class World:
         """Whether these nodes have the same database and all reach each other."""
         nodes = [self.nodes[name] for name in (names or list(self.nodes)) if not self.nodes[name].silent]
         wanted = {node.name for node in nodes}
+        first = nodes[0].mesh.registry
+        # Nearly always the counts differ already, as long as anything does.
+        for node in nodes:
+            known = node.mesh.registry
+            if (known.edge_count, known.subnet_count) != (first.edge_count, first.subnet_count):
+                return False
         if any(node.reachable() != wanted for node in nodes):
             return False
-        first = nodes[0].database()
-        return all(node.database() == first for node in nodes)
+        facts = nodes[0].facts()
+        return all(node.facts() == facts for node in nodes)
 
-
-def _address(name: str) -> Address:
-    number = sum(ord(letter) * 31**place for place, letter in enumerate(name)) % 2**24
-    return Address(f"10.{number >> 16}.{number >> 8 & 255}.{number & 255}", "655")
+    @staticmethod
+    def address(name: str) -> Address:
+        number = sum(ord(letter) * 31**place for place, letter in enumerate(name)) % 2**24
+        return Address(f"10.{number >> 16}.{number >> 8 & 255}.{number & 255}", "655")
