@@ -46,7 +46,7 @@ from gmesh.mesh.udp import UdpPath
 from gmesh.proto.packet import PacketKey
 from gmesh.proto.probe import SHORT_REPLIES_SINCE_MINOR
 from gmesh.proto.requests import AnsKey, ReqKey
-from gmesh.proto.requests_11 import MtuInfo, SessionData, UdpInfo, sub_request
+from gmesh.proto.requests_11 import MtuInfo, SessionData, StartSession, UdpInfo, sub_request
 from gmesh.values import MTU, OPTION_PMTU, OPTION_TCPONLY, OPTION_VERSION_SHIFT, Address
 
 NEVER = math.inf
@@ -299,9 +299,10 @@ class DataChannels:
             return [*actions, ignored(str(error), request.source)]
         if isinstance(content, SessionData):
             return [*actions, *data_by_tcp(self._registry, connection, request, content)]
-        actions += self._infos.address_to(peer.node, now)
+        handshake = isinstance(content, StartSession)
+        actions += self._infos.address_to(peer.node, now) if handshake else []
         actions += peer.channel.request_received(request, now)
-        actions += self._infos.mtu_to(peer.node, now)
+        actions += self._infos.mtu_to(peer.node, now) if handshake else []
         return self._done(peer, actions, now)
 
     def ans_key(self, connection: int, request: AnsKey, line: str, now: float) -> list[Action]:

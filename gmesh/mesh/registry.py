@@ -198,7 +198,7 @@ class Registry:
         """Add the edge, or set the values of the one that is there."""
         edge = source.edges.get(target.name)
         if edge is None:
-            local = _shared_local(source, local)
+            address, local = _shared_address(target, address), _shared_local(source, local)
             edge = source.edges[target.name] = Edge(source, target, address, options, weight, local)
             if source.name in target.edges:
                 _forget_one_way(target, source)
@@ -298,8 +298,16 @@ def _forget_one_way(source: Node, target: Node) -> None:
             target.one_way = None
 
 
+def _shared_address(target: Node, address: Address) -> Address:
+    """Most neighbours of a node see it at the same address: one object of it is enough."""
+    for out in target.edges.values():
+        back = out.reverse
+        return back.address if back is not None and back.address == address else address
+    return address
+
+
 def _shared_local(source: Node, local: Address | None) -> Address | None:
-    """The local address in all edges of a node is usually the same: one object of it is enough."""
+    """All edges of a node usually say the same local address."""
     for edge in source.edges.values():
         return edge.local if edge.local == local else local
     return local

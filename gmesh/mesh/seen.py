@@ -55,3 +55,6 @@ class SeenLines:
             old.append(key)
         for key in old:
             del times[key]
+        if len(old) > len(times):
+            # A dictionary keeps the room of all that was ever in it.
+            self._times = dict(times)

@@ -105,8 +105,12 @@ class Sessions:
             opened=self._order,
             renewed_at=now,
         )
+        spare = [each for each in self.open if each is not self.used]
+        actions: list[Action] = []
+        for each in spare[: max(len(self.open) + 1 - MAX_OPEN, 0)]:
+            actions += self._drop(each)
         flow = new.session.export_flow()
-        actions: list[Action] = [InstallSession(self._node, new.number, flow, compression, new.own_compression)]
+        actions.append(InstallSession(self._node, new.number, flow, compression, new.own_compression))
         self.open.append(new)
         if self.used is None or not self._yields(new, self.used):
             self.used = new
@@ -115,9 +119,6 @@ class Sessions:
                 other.drop_at = NEVER
         elif self.used.confirmed:
             new.drop_at = now + LATE_SECONDS
-        spare = [each for each in self.open if each is not self.used]
-        for each in spare[: max(len(self.open) - MAX_OPEN, 0)]:
-            actions += self._drop(each)
         return actions
 
     def _yields(self, new: OpenSession, used: OpenSession) -> bool:
