@@ -1,0 +1,5 @@
+//! The packet engine of gmesh: what happens to packets between a tun device and UDP sockets.
+//!
+//! The wire forms are tinc's. Not here: handshakes, gossip, policy, which are Python's; and Python itself.
+
+pub mod crypto;
