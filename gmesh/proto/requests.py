@@ -7,6 +7,7 @@ what may follow the known fields. Not here: framing, encryption, and what a requ
 from __future__ import annotations
 
 import re
+import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import ClassVar
@@ -108,7 +109,8 @@ class _Fields:
             raise self.fail(f"{what} {host[:40]!r} is not numeric")
         if int(port) > 65535:
             raise self.fail(f"port {port} of {what} is above 65535")
-        return Address(host, port)
+        # Thousands of edges have one of a few ports.
+        return Address(host, sys.intern(port))
 
     def subnet(self) -> Subnet:
         text = self.word("subnet")
