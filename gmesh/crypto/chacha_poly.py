@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import functools
 import hmac
+import struct
 from collections.abc import Callable
 from typing import Any
 
@@ -16,83 +17,91 @@ KEY_SIZE = 32
 TAG_SIZE = 16
 
 _ONE_BLOCK = bytes(64)
-_COUNTER_0 = bytes(8)
+"""Block 0 of the keystream is the key of the tag; the text begins with block 1. One call makes both."""
+_NONCE = struct.Struct(">Q")
+_COUNTER_AND_NONCE = struct.Struct(">QQ")
 
-_Crypt = Callable[[bytes, bytes], bytes]
-"""A function of a nonce (8 bytes) and data: the data XORed with the keystream from its first byte on."""
+_Seal = Callable[[int, bytes], bytes]
+_Open = Callable[[int, bytes], bytes | None]
+_Tag = Callable[[bytes, bytes], bytes]
+"""From a one-time key, the first 32 bytes of the first argument, and a text to the tag."""
+_Backend = Callable[[bytes], tuple[_Seal, _Open]]
 
 
 class ChaChaPoly:
-    """``key`` is 32 bytes. `seal` with the same number twice gives the keystream away: the caller counts."""
+    """``key`` is 32 bytes.
 
-    __slots__ = ("_crypt", "_tag")
+    ``seal(number, plain)`` gives ciphertext and tag, 16 bytes longer than ``plain``, of record ``number``; with the
+    same number twice it gives the keystream away: the caller counts. ``open(number, sealed)`` gives the plaintext, or
+    None where the tag is wrong.
+    """
+
+    __slots__ = ("open", "seal")
+
+    seal: _Seal
+    open: _Open
 
     def __init__(self, key: bytes | bytearray) -> None:
         if len(key) != KEY_SIZE:
             raise ValueError(f"a key of {len(key)} bytes instead of {KEY_SIZE}")
-        make, self._tag = _backend()
-        self._crypt: _Crypt = make(bytes(key))
+        self.seal, self.open = _backend()(bytes(key))
 
     def __repr__(self) -> str:
         return "ChaChaPoly()"
 
-    def seal(self, number: int, plain: bytes) -> bytes:
-        """Ciphertext and tag, 16 bytes longer than ``plain``, of record ``number``."""
-        # Block 0 is the key of the tag; the text begins with block 1. One call for both is cheaper than two.
-        stream = self._crypt(number.to_bytes(8, "big"), _ONE_BLOCK + plain)
-        text = stream[64:]
-        return text + self._tag(stream[:32], text)
-
-    def open(self, number: int, sealed: bytes) -> bytes | None:
-        """The plaintext, or None where the tag is wrong."""
-        text = sealed[:-TAG_SIZE]
-        stream = self._crypt(number.to_bytes(8, "big"), _ONE_BLOCK + text)
-        if not hmac.compare_digest(self._tag(stream[:32], text), sealed[-TAG_SIZE:]):
-            return None
-        return stream[64:]
-
-
-_Backend = tuple[Callable[[bytes], _Crypt], Callable[[bytes, bytes], bytes]]
-
 
 @functools.cache
 def _backend() -> _Backend:
-    """The first that works: it makes keystreams of a key, and tags of a one-time key."""
-    return _with_cryptography() or with_pycryptodome()
+    """The first that works."""
+    return with_cryptography() or with_pycryptodome()
 
 
-def _with_cryptography() -> _Backend | None:
+def with_cryptography() -> _Backend | None:
+    """None where the package is missing, or its OpenSSL lacks the cipher."""
     try:
         from cryptography.exceptions import UnsupportedAlgorithm
         from cryptography.hazmat.primitives.ciphers import Cipher, algorithms
         from cryptography.hazmat.primitives.poly1305 import Poly1305
     except ImportError:
         return None
+    from gmesh.crypto.openssl_poly1305 import make_tag
 
-    def keystreams(key: bytes) -> _Crypt:
+    tag: _Tag = make_tag() or (lambda stream, text: Poly1305.generate_tag(stream[:32], text))
+    nonce = _COUNTER_AND_NONCE.pack
+
+    def begin(key: bytes, number: int) -> Any:
+        return Cipher(algorithms.ChaCha20(key, nonce(0, number)), mode=None).encryptor()
+
+    def make(key: bytes) -> tuple[_Seal, _Open]:
         context: Any = Cipher(algorithms.ChaCha20(key, bytes(16)), mode=None).encryptor()
         if not hasattr(context, "reset_nonce"):
             # Versions before 43 cannot reuse a context.
-            return begin(key)
-        reset, update = context.reset_nonce, context.update
+            return _compose(lambda number, data: begin(key, number).update(data), tag)
+        # Each call of a function of Python costs a packet as much as a pass of the cipher over a small one, so there
+        # is none in between.
+        restart, update = context.reset_nonce, context.update
 
-        def crypt(nonce: bytes, data: bytes) -> bytes:
-            reset(_COUNTER_0 + nonce)
-            return update(data)  # type: ignore[no-any-return]
+        def seal(number: int, plain: bytes) -> bytes:
+            restart(nonce(0, number))
+            stream = update(_ONE_BLOCK + plain)
+            text = stream[64:]
+            return text + tag(stream, text)  # type: ignore[no-any-return]
 
-        return crypt
+        def open_(number: int, sealed: bytes) -> bytes | None:
+            text = sealed[:-TAG_SIZE]
+            restart(nonce(0, number))
+            stream = update(_ONE_BLOCK + text)
+            if not hmac.compare_digest(tag(stream, text), sealed[-TAG_SIZE:]):
+                return None
+            return stream[64:]  # type: ignore[no-any-return]
 
-    def begin(key: bytes) -> _Crypt:
-        return lambda nonce, data: (
-            Cipher(algorithms.ChaCha20(key, _COUNTER_0 + nonce), mode=None).encryptor().update(data)
-        )
+        return seal, open_
 
     try:
-        keystreams(bytes(KEY_SIZE))(bytes(8), b"")
-        Poly1305.generate_tag(bytes(KEY_SIZE), b"")
+        make(bytes(KEY_SIZE))[0](0, b"")
     except UnsupportedAlgorithm:
         return None
-    return keystreams, Poly1305.generate_tag
+    return make
 
 
 def with_pycryptodome() -> _Backend:
@@ -100,10 +109,25 @@ def with_pycryptodome() -> _Backend:
     from Crypto.Cipher import ChaCha20
     from Crypto.Hash.Poly1305 import Poly1305_MAC
 
-    def keystreams(key: bytes) -> _Crypt:
-        return lambda nonce, data: ChaCha20.new(key=key, nonce=nonce).encrypt(data)
+    def tag(stream: bytes, text: bytes) -> bytes:
+        return Poly1305_MAC(stream[:16], stream[16:32], text).digest()
 
-    def tag(key: bytes, text: bytes) -> bytes:
-        return Poly1305_MAC(key[:16], key[16:], text).digest()
+    return lambda key: _compose(
+        lambda number, data: ChaCha20.new(key=key, nonce=_NONCE.pack(number)).encrypt(data), tag
+    )
 
-    return keystreams, tag
+
+def _compose(crypt: Callable[[int, bytes], bytes], tag: _Tag) -> tuple[_Seal, _Open]:
+    """``crypt`` makes a cipher's pass over data by record number, from the first byte of the keystream on."""
+
+    def seal(number: int, plain: bytes) -> bytes:
+        stream = crypt(number, _ONE_BLOCK + plain)
+        text = stream[64:]
+        return text + tag(stream, text)
+
+    def open_(number: int, sealed: bytes) -> bytes | None:
+        text = sealed[:-TAG_SIZE]
+        stream = crypt(number, _ONE_BLOCK + text)
+        return stream[64:] if hmac.compare_digest(tag(stream, text), sealed[-TAG_SIZE:]) else None
+
+    return seal, open_

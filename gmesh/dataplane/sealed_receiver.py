@@ -31,7 +31,7 @@ from gmesh.mesh.events import (
 )
 from gmesh.proto.packet import NotAuthentic
 from gmesh.proto.sptps_flow import HANDSHAKE_RECORD, OVERHEAD, WORN_NUMBER
-from gmesh.proto.sptps_packet import HEAD_SIZE, ID_SIZE, NULL_ID, PROBE
+from gmesh.proto.sptps_packet import HEAD_SIZE, ID_SIZE, NULL_ID, PROBE, node_id
 from gmesh.route.snapshot import RouteSnapshot
 from gmesh.values import ETHERNET_HEADER, MTU
 
@@ -43,16 +43,22 @@ ALL_EARLY_DATAGRAMS = 512
 EARLY_SECONDS = 3.0
 
 
-class Origin(NamedTuple):
-    """How a datagram for us came: straight by UDP, by UDP from a relay, or by TCP, which has no source here."""
-
-    source: Endpoint | None
-    socket: Any
-    direct: bool
-
-
 _REPLAYED = "drop replayed or far out of order"
-_BY_TCP = Origin(None, None, False)
+
+
+class _Straight(NamedTuple):
+    """An early datagram, with its ids, that came straight from the node."""
+
+    datagram: bytes
+    source: Endpoint
+    socket: Any
+
+
+class _Detoured(NamedTuple):
+    """An early datagram, without ids, that came through a relay or by TCP."""
+
+    datagram: bytes
+    by_tcp: bool
 
 
 class SealedReceiver:
@@ -72,14 +78,17 @@ class SealedReceiver:
         self._name = name
         self._my_id = ids.own
         self._flows = flows
+        self._by_name = flows.by_name
         self.ids = ids
         self._events = events
         self._tally = tally
         self._sender = sender
         self._deliver = deliver
-        self._early: WaitingRoom[tuple[bytes, int, Origin]] = WaitingRoom(
+        self._early: WaitingRoom[_Straight | _Detoured] = WaitingRoom(
             per_node=EARLY_DATAGRAMS, total=ALL_EARLY_DATAGRAMS, seconds=EARLY_SECONDS
         )
+        self._retrying = False
+        """Whether early datagrams are being tried, which have been doubted already."""
         self._snapshot = RouteSnapshot(name=name, options=0)
 
     def set_routes(self, snapshot: RouteSnapshot) -> None:
@@ -90,19 +99,41 @@ class SealedReceiver:
     def receive(self, name: str, datagram: bytes, source: Endpoint, sock: Any, now: float) -> None:
         """Take a datagram that bears the id of the node ``name`` as the one that sealed it."""
         destination = datagram[:ID_SIZE]
-        if destination == NULL_ID:
-            self._open(name, datagram, HEAD_SIZE, Origin(source, sock, True), now)
-        elif destination == self._my_id:
-            self._open(name, datagram, HEAD_SIZE, Origin(source, sock, False), now)
+        if destination != NULL_ID:
+            if destination == self._my_id:
+                self._open(name, datagram[HEAD_SIZE:], by_tcp=False, now=now)
+            else:
+                self._relay_from(name, destination, datagram, source)
+            return
+        flow = self._by_name.get(name)
+        if flow is None or not flow.sessions.all:
+            self._too_early(name, _Straight(datagram, source, sock), now)
+            return
+        try:
+            session, kind, data, number = self._try(flow, datagram, HEAD_SIZE, now)
+        except NotAuthentic:
+            self._not_opened(flow, _Straight(datagram, source, sock), now)
+            return
+        except DatagramError:
+            self._tally[_REPLAYED] += 1
+            return
+        flow.counters.last_authentic = now
+        if source != flow.endpoint:
+            source = self._elsewhere(flow, normal_endpoint(source), sock)
+        elif sock is not flow.socket:
+            flow.socket = sock
+        self._taken(flow, session, number, now)
+        if kind == PROBE:
+            self._probe(flow, data, source)
         else:
-            self._relay_from(name, destination, datagram, source)
+            self._unpack(flow, session, kind, data, now)
 
     def receive_bare(self, flow: Flow, datagram: bytes, source: Endpoint, sock: Any, now: float) -> bool:
         """Whether a datagram without ids is of this node, which is at ``source``: then it is taken."""
         node = self._snapshot.nodes.get(flow.name)
         if node is None or not node.sptps or node.takes_ids:
             return False
-        self._open(flow.name, datagram, 0, Origin(source, sock, True), now)
+        self.receive(flow.name, NULL_ID + node_id(flow.name) + datagram, source, sock, now)
         return True
 
     def _relay_from(self, name: str, destination: bytes, datagram: bytes, source: Endpoint) -> None:
@@ -124,7 +155,7 @@ class SealedReceiver:
         if name is None:
             self._tally["drop unknown id"] += 1
         elif destination == self._my_id:
-            self._open(name, datagram, 0, _BY_TCP, now)
+            self._open(name, datagram, by_tcp=True, now=now)
         else:
             self._relay(name, destination, datagram, neighbour)
 
@@ -141,7 +172,7 @@ class SealedReceiver:
 
     def open_handshake(self, name: str, datagram: bytes, now: float) -> None:
         """A handshake record that came by ANS_KEY goes up as it is; anything else in its place is dropped."""
-        flow = self._flows.by_name.get(name)
+        flow = self._by_name.get(name)
         if flow is None:
             self._tally["drop handshake"] += 1
             return
@@ -153,7 +184,7 @@ class SealedReceiver:
         except DatagramError:
             self._tally[_REPLAYED] += 1
         else:
-            self._authentic(flow, session, number, now)
+            self._taken(flow, session, number, now)
             if kind == HANDSHAKE_RECORD:
                 self._events.append(HandshakeOpened(name, session.number, data))
             else:
@@ -163,47 +194,39 @@ class SealedReceiver:
 
     def session_added(self, flow: Flow, now: float) -> None:
         """There is a new session: what came before it may be opened now."""
-        for datagram, start, origin in self._early.take(flow.name, now):
-            self._open(flow.name, datagram, start, origin, now, early=False)
+        for early in self._early.take(flow.name, now):
+            self._retrying = True
+            if isinstance(early, _Straight):
+                self.receive(flow.name, early.datagram, early.source, early.socket, now)
+            else:
+                self._open(flow.name, early.datagram, by_tcp=early.by_tcp, now=now)
+        self._retrying = False
 
     def forget(self, name: str) -> None:
         self._early.forget(name)
 
-    def _open(self, name: str, datagram: bytes, start: int, origin: Origin, now: float, *, early: bool = True) -> None:
-        """Open a datagram for us, whose record begins at ``start``. ``early``: it may wait for its session."""
-        flow = self._flows.by_name.get(name)
+    def _open(self, name: str, datagram: bytes, *, by_tcp: bool, now: float) -> None:
+        """Open what came through a relay or by TCP: it says nothing about where the node is, or what UDP can do."""
+        flow = self._by_name.get(name)
         if flow is None or not flow.sessions.all:
-            self._without_session(name, datagram, start, origin, now)
+            self._too_early(name, _Detoured(datagram, by_tcp), now)
             return
         try:
-            session, kind, data, number = self._try(flow, datagram, start, now)
+            session, kind, data, number = self._try(flow, datagram, 0, now)
         except NotAuthentic:
-            self._tally["drop not authentic"] += 1
-            if early:
-                self._early.add(name, (datagram, start, origin), now)
-                self._doubt(flow, now)
+            self._not_opened(flow, _Detoured(datagram, by_tcp), now)
             return
         except DatagramError:
             self._tally[_REPLAYED] += 1
             return
-        self._authentic(flow, session, number, now)
-        if origin.direct:
-            self._came_from(flow, origin, now)
-        elif kind != PROBE and now - flow.relayed_at >= EVENT_INTERVAL:
-            flow.relayed_at = now
-            self._events.append(RelayedDatagram(name, origin.source is None))
+        self._taken(flow, session, number, now)
         if kind == PROBE:
-            self._probe(flow, data, origin)
+            self._tally["drop relayed probe"] += 1
             return
-        try:
-            frame = session.codec.unpack(kind, data)
-        except DatagramError as error:
-            self._tally[f"drop {str(error).partition(':')[0]}"] += 1
-            return
-        counters = flow.counters
-        counters.packets_in += 1
-        counters.bytes_in += len(frame)
-        self._deliver(frame, name, now)
+        if now - flow.relayed_at >= EVENT_INTERVAL:
+            flow.relayed_at = now
+            self._events.append(RelayedDatagram(name, by_tcp))
+        self._unpack(flow, session, kind, data, now)
 
     def _try(self, flow: Flow, datagram: bytes, start: int, now: float) -> tuple[PeerSession, int, bytes, int]:
         """The session that opens a datagram, with type, data and number of the record; it counts as taken.
@@ -212,15 +235,14 @@ class SealedReceiver:
         """
         for session in flow.sessions.all:
             try:
-                kind, data, number = session.flow.open(datagram, now, start)
+                kind, data, number = session.flow.take(datagram, now, start)
             except NotAuthentic:
                 continue
-            session.flow.accept(number)
             return session, kind, data, number
         raise NotAuthentic("no session opens it")
 
-    def _authentic(self, flow: Flow, session: PeerSession, number: int, now: float) -> None:
-        """A record of the node was taken, whichever way it came."""
+    def _taken(self, flow: Flow, session: PeerSession, number: int, now: float) -> None:
+        """A record of the node was authentic and new, whichever way it came."""
         flow.counters.last_opened = now
         if not session.confirmed:
             session.confirmed = True
@@ -231,42 +253,57 @@ class SealedReceiver:
             session.worn = True
             self._events.append(ReceiveKeyWorn(flow.name))
 
-    def _came_from(self, flow: Flow, origin: Origin, now: float) -> None:
-        """An authentic datagram came straight from the node: that is where it is."""
-        source = origin.source
-        assert source is not None
-        flow.counters.last_authentic = now
-        if source != flow.endpoint:
-            source = normal_endpoint(source)
-            if self._flows.by_source.get(source) is not flow:
-                self._flows.heard(flow, source, origin.socket)
+    def _elsewhere(self, flow: Flow, source: Endpoint, sock: Any) -> Endpoint:
+        """An authentic datagram came straight from the node, perhaps from where it is not sent to; that is told once.
+
+        Returns ``source``.
+        """
+        if self._flows.by_source.get(source) is not flow:
+            self._flows.heard(flow, source, sock)
         if source == flow.endpoint:
-            flow.socket = origin.socket
+            flow.socket = sock
         elif source != flow.reported:
             flow.reported = source
             self._events.append(AddressSeen(flow.name, address_of(source)))
+        return source
 
-    def _probe(self, flow: Flow, data: bytes, origin: Origin) -> None:
-        """A probe proves a path only if it came straight along it."""
-        if not origin.direct or origin.source is None:
-            self._tally["drop relayed probe"] += 1
-        elif not ETHERNET_HEADER <= len(data) <= MTU:
+    def _probe(self, flow: Flow, data: bytes, source: Endpoint) -> None:
+        """A probe, which came straight along the path that it proves."""
+        if not ETHERNET_HEADER <= len(data) <= MTU:
             self._tally["drop frame length"] += 1
         else:
             self._tally["probes in"] += 1
-            self._events.append(ProbeReceived(flow.name, data, address_of(normal_endpoint(origin.source))))
+            self._events.append(ProbeReceived(flow.name, data, address_of(source)))
 
-    def _without_session(self, name: str, datagram: bytes, start: int, origin: Origin, now: float) -> None:
+    def _unpack(self, flow: Flow, session: PeerSession, kind: int, data: bytes, now: float) -> None:
+        """What is done with a record that is no probe."""
+        try:
+            frame = session.codec.unpack(kind, data)
+        except DatagramError as error:
+            self._tally[f"drop {str(error).partition(':')[0]}"] += 1
+            return
+        counters = flow.counters
+        counters.packets_in += 1
+        counters.bytes_in += len(frame)
+        self._deliver(frame, flow.name, now)
+
+    def _too_early(self, name: str, early: _Straight | _Detoured, now: float) -> None:
         """Nothing can be opened yet; the end of the handshake may be on its way. The mesh may have to begin one."""
         node = self._snapshot.nodes.get(name)
-        if node is None or not node.reachable or not node.sptps or len(datagram) < start + OVERHEAD:
+        if node is None or not node.reachable or not node.sptps or name == self._name:
             self._tally["drop stranger"] += 1
             return
-        if not self._early.add(name, (datagram, start, origin), now):
-            self._tally["drop early"] += 1
-        flow = self._flows.get_or_add(name)
-        if flow.wants_key(now):
+        self._tally["early"] += 1
+        self._early.add(name, early, now)
+        if self._flows.get_or_add(name).wants_key(now):
             self._events.append(KeyNeeded(name))
+
+    def _not_opened(self, flow: Flow, early: _Straight | _Detoured, now: float) -> None:
+        """Garbage, or the first of a session that the node has begun: only the mesh can tell."""
+        self._tally["drop not authentic"] += 1
+        if not self._retrying:
+            self._early.add(flow.name, early, now)
+            self._doubt(flow, now)
 
     def _doubt(self, flow: Flow, now: float) -> None:
         if now - flow.doubted_at >= EVENT_INTERVAL:

@@ -90,11 +90,12 @@ class SealedSender:
     def by_udp(self, flow: Flow, node: RouteNode, frame: bytes) -> None:
         """Send a frame straight to a node, as is known to be possible."""
         session = flow.sessions.sending
-        datagram = None if session is None else self._seal(flow, session, frame)
+        head = self._straight_head if node.takes_ids else b""
+        datagram = None if session is None else self._seal(flow, session, frame, head)
         if datagram is None:
             self._send(flow, node, frame)
         else:
-            self._straight(flow, node, datagram, frame)
+            self._straight(flow, node, datagram, head, frame)
 
     def send_waiting(self, flow: Flow) -> None:
         """There is a session, or another way: send what waited, in the order in which it came."""
@@ -141,18 +142,18 @@ class SealedSender:
             if session is None:
                 self._wait(flow, frame)
                 return
-        datagram = self._seal(flow, session, frame)
+        datagram = self._seal(flow, session, frame, b"")
         if datagram is None:
             self._send(flow, node, frame)
             return
         self._forward(flow, _Parcel(self._name, node, datagram, frame))
 
-    def _seal(self, flow: Flow, session: PeerSession, frame: bytes) -> bytes | None:
-        """The record for a frame. None where the session's numbers are used up: as good as no session."""
+    def _seal(self, flow: Flow, session: PeerSession, frame: bytes, head: bytes) -> bytes | None:
+        """``head`` and the record for a frame. None where the session's numbers are used up: as good as no session."""
         kind, data = session.codec.pack(frame)
         records = session.flow
         try:
-            datagram = records.seal(kind, data)
+            datagram = records.seal(kind, data, head)
         except DatagramError:
             flow.sessions.sending = None
             return None
@@ -201,7 +202,8 @@ class SealedSender:
             if not relay_flow.fits(size, relay, self._clock):
                 continue
             if straight:
-                self._straight(flow, node, parcel.datagram, parcel.frame)
+                head = self._straight_head if node.takes_ids else b""
+                self._straight(flow, node, head + parcel.datagram, head, parcel.frame)
                 return
             if relay is not node:
                 relay_flow.counters.wanted += 1
@@ -211,15 +213,14 @@ class SealedSender:
             break
         self._by_tcp(parcel)
 
-    def _straight(self, flow: Flow, node: RouteNode, datagram: bytes, frame: bytes) -> None:
-        """Our own datagram, by UDP to the node that it is for."""
-        head = self._straight_head + datagram if node.takes_ids else datagram
-        if self._transmit(flow, head, len(datagram) - OVERHEAD, frame):
+    def _straight(self, flow: Flow, node: RouteNode, datagram: bytes, head: bytes, frame: bytes) -> None:
+        """Our own datagram, behind ``head``, by UDP to the node that it is for."""
+        if self._transmit(flow, datagram, len(datagram) - len(head) - OVERHEAD, frame):
             return
         if node.neighbour:
             self._frame_by_tcp(node, frame)
         else:
-            self._by_tcp(_Parcel(self._name, node, datagram))
+            self._by_tcp(_Parcel(self._name, node, datagram[len(head) :]))
 
     def _transmit(self, flow: Flow, datagram: bytes, size: int, frame: bytes) -> bool:
         """False where UDP has not taken it, so that TCP can."""

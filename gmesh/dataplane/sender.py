@@ -7,10 +7,9 @@ from __future__ import annotations
 
 import errno
 from collections.abc import Callable, Mapping, MutableMapping
-from typing import Any
 
 from gmesh.dataplane.contract import FrameForPeer, PlaneEvent
-from gmesh.dataplane.endpoints import Endpoint, endpoint_of
+from gmesh.dataplane.endpoints import endpoint_of
 from gmesh.dataplane.flows import Flow, FlowTable
 from gmesh.dataplane.path_errors import PathErrors
 from gmesh.dataplane.sealed_sender import SealedSender
@@ -147,12 +146,12 @@ class Sender:
         if endpoint is None or sock is None:
             self._tally["drop probe without address"] += 1
             return
+        datagram = self._seal_probe(flow, probe.frame, by_session=sealed)
+        if datagram is None:
+            return
         with_ttl = self._sockets.set_ttl(sock, probe.ttl) if probe.ttl else False
         try:
-            if sealed:
-                error = self._transmit_sealed(flow, sock, endpoint, probe.frame)
-            else:
-                error = self._transmit(flow, sock, endpoint, probe.frame)
+            error = self.transmitter.send(sock, endpoint, datagram)
         finally:
             if with_ttl:
                 self._sockets.set_ttl(sock, -1)
@@ -173,7 +172,15 @@ class Sender:
             return
         if self._inherit:
             self._sockets.set_traffic_class(sock, traffic_class(frame))
-        error = self._transmit(flow, sock, endpoint, frame)
+        sealer = flow.sealer
+        assert sealer is not None
+        try:
+            datagram = sealer.seal(frame)
+        except GmeshError:
+            self._sealer_is_worn(flow)
+            self._by_tcp(via.next_hop, frame)
+            return
+        error = self.transmitter.send(sock, endpoint, datagram)
         if error == 0:
             flow.counters.udp_out += 1
         elif error == errno.EMSGSIZE:
@@ -181,26 +188,22 @@ class Sender:
             if flow.refuse(len(frame), self._clock()):
                 self._events.append(TooBig(flow.name, len(frame)))
             self._by_tcp(via.next_hop, frame)
-        elif error == errno.EKEYEXPIRED:
-            self._by_tcp(via.next_hop, frame)
 
-    def _transmit_sealed(self, flow: Flow, sock: Any, endpoint: Endpoint, probe: bytes) -> int:
-        """The same for a probe to a node with a session."""
-        datagram = self.sealed.seal_probe(flow, probe)
-        return errno.EKEYEXPIRED if datagram is None else self.transmitter.send(sock, endpoint, datagram)
-
-    def _transmit(self, flow: Flow, sock: Any, endpoint: Endpoint, frame: bytes) -> int:
-        """Seal a frame and send it: 0, or an error number."""
-        sealer = flow.sealer
-        assert sealer is not None
+    def _seal_probe(self, flow: Flow, probe: bytes, *, by_session: bool) -> bytes | None:
+        """The datagram of a probe, None where keys are worn."""
+        if by_session:
+            return self.sealed.seal_probe(flow, probe)
+        assert flow.sealer is not None
         try:
-            datagram = sealer.seal(frame)
+            return flow.sealer.seal(probe)
         except GmeshError:
-            # Its sequence numbers are used up: as good as no key.
-            flow.sealer = None
-            self._ask_for_key(flow)
-            return errno.EKEYEXPIRED
-        return self.transmitter.send(sock, endpoint, datagram)
+            self._sealer_is_worn(flow)
+            return None
+
+    def _sealer_is_worn(self, flow: Flow) -> None:
+        """Its sequence numbers are used up: as good as no key."""
+        flow.sealer = None
+        self._ask_for_key(flow)
 
     def _by_tcp(self, neighbour: str, frame: bytes) -> None:
         self._tally["TCP packets out"] += 1

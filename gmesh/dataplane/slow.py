@@ -48,6 +48,7 @@ from gmesh.proto.packet import PacketKey, PacketSealer
 from gmesh.proto.probe import is_probe
 from gmesh.proto.sptps_datagram import perform_step
 from gmesh.proto.sptps_flow import FlowState
+from gmesh.proto.sptps_handshake import StageReceiveKey
 from gmesh.proto.sptps_packet import node_id
 from gmesh.route.router import Router, ToDevice, ToNode
 from gmesh.route.snapshot import RouteSnapshot
@@ -208,13 +209,17 @@ class SlowDataPlane:
         """Do one step of a renewal; a handshake record that it seals comes back as an event."""
         flow = self._flows.by_name.get(action.node)
         session = None if flow is None else flow.sessions.get(action.session)
-        if session is None:
+        if flow is None or session is None:
             self._tally["unknown session"] += 1
             return
-        datagram = perform_step(session.flow, action.step, self._clock())
+        now = self._clock()
+        datagram = perform_step(session.flow, action.step, now)
+        if isinstance(action.step, StageReceiveKey):
+            # Datagrams under this key overtake the handshake record that lets us make it.
+            self._sealed.session_added(flow, now)
         if datagram is not None:
             self._events.append(HandshakeSealed(action.node, action.session, datagram))
-            self._tell()
+        self._tell()
 
     def session_state(self, node: str, session: int) -> FlowState | None:
         """The state of an installed session's flow as it is now, for whoever goes on with it."""
@@ -249,11 +254,14 @@ class SlowDataPlane:
     def frame_from_peer(self, node: str, frame: bytes) -> None:
         """A frame that arrived as PACKET from the neighbour ``node``. It goes on by TCP only, unless the
         connection carries all frames because it is TCP-only (data-legacy 6)."""
+        known = self._snapshot.nodes.get(node)
+        flow = self._flows.by_name.get(node)
+        if flow is not None and flow.sessions.all:
+            frame = flow.sessions.all[0].codec.mended(frame)
         if is_probe(frame) or not ETHERNET_HEADER <= len(frame) <= MTU:
             # Probe replies of a peer that had no key yet; neither for us nor to be relayed (data-legacy 8).
             self._tally["drop TCP frame"] += 1
             return
-        known = self._snapshot.nodes.get(node)
         if known is None:
             self._tally["drop TCP stranger"] += 1
             return

@@ -26,6 +26,8 @@ OVERHEAD = NUMBER_SIZE + 1 + TAG_SIZE
 DEFAULT_REPLAY_WINDOW = 16
 """Bytes, where the option ReplayWindow is absent."""
 
+_KINDS = [bytes((kind,)) for kind in range(256)]
+
 _FIRST_ENCRYPTED = 2
 """KEX and SIG of the first handshake are numbers 0 and 1."""
 
@@ -150,16 +152,19 @@ class DatagramFlow:
     def receives_encrypted(self) -> bool:
         return self._receive is not None
 
-    def seal(self, kind: int, data: bytes) -> bytes:
-        """The next datagram. Raises DatagramError when the numbers are used up: they never start again."""
+    def seal(self, kind: int, data: bytes, head: bytes = b"") -> bytes:
+        """The next datagram, behind ``head``. Raises DatagramError when the numbers are used up.
+
+        They never start again.
+        """
         number = self.next_number
         if number > LAST_NUMBER:
             raise DatagramError("the record numbers of the session are used up")
         self.next_number = number + 1
-        record = bytes((kind,)) + data
+        record = _KINDS[kind] + data
         if self._send is not None:
             record = self._send.seal(number, record)
-        return number.to_bytes(NUMBER_SIZE, "big") + record
+        return head + number.to_bytes(NUMBER_SIZE, "big") + record
 
     def open(self, datagram: bytes, now: float, start: int = 0) -> tuple[int, bytes, int]:
         """Type, data and number of a record that is authentic and new; it counts as taken after `accept` only.
@@ -182,6 +187,12 @@ class DatagramFlow:
         if number != window.expected and not window.acceptable(number):
             raise DatagramError("replayed or far out of order")
         return record[0], record[1:], number
+
+    def take(self, datagram: bytes, now: float, start: int = 0) -> tuple[int, bytes, int]:
+        """`open`, and the record counts as taken."""
+        opened = self.open(datagram, now, start)
+        self.window.accept(opened[2])
+        return opened
 
     def accept(self, number: int) -> None:
         """The record of this number was taken, so it is not taken again."""

@@ -29,6 +29,8 @@ WITH_HEADER = 2
 """Bit of a record type: the data begins with an Ethernet header."""
 PROBE = 4
 
+_ZLIB_LEVELS = 9
+
 _MADE_UP_HEADERS = {4: bytes(12) + b"\x08\x00", 6: bytes(12) + b"\x86\xdd"}
 """By the version of the IP packet: what is put before a packet that came without a header."""
 
@@ -46,11 +48,12 @@ class FrameCodec:
     voluntary for each packet, so a level that cannot be done here is only never used.
     """
 
-    __slots__ = ("_compress", "_decompress", "with_header")
+    __slots__ = ("_compress", "_decompress", "_own_compression", "with_header")
 
     def __init__(self, compression: int, own_compression: int, *, with_header: bool) -> None:
         """``with_header``: frames travel with their Ethernet header, as in switch and hub mode."""
         self.with_header = with_header
+        self._own_compression = own_compression
         self._compress: Transform | None = None if compression_problem(compression) else make_compressor(compression)
         self._decompress: Transform | None = (
             None if compression_problem(own_compression) else make_decompressor(own_compression)
@@ -74,7 +77,7 @@ class FrameCodec:
             if kind & ~(COMPRESSED | WITH_HEADER):
                 raise DatagramError("record type")
             if kind & COMPRESSED:
-                data = self.inflate(data)
+                data = self._inflate(data)
         if kind & WITH_HEADER:
             frame = data
             if frame[12:ETHERNET_HEADER] == PROBE_TYPE:
@@ -90,8 +93,25 @@ class FrameCodec:
             raise DatagramError("frame length")
         return frame
 
-    def inflate(self, data: bytes) -> bytes:
-        """Undo the compression that we announced. Raises DatagramError."""
+    def mended(self, packet: bytes) -> bytes:
+        """The frame of a PACKET, which tinc compresses though nothing there can say so (data-sptps 5).
+
+        In router mode 14 meaningless bytes are in front of the compressed IP packet. What is a frame as it is, or
+        cannot be made one, stays as it is; a whole frame is told from a compressed one by zlib's checksum only.
+        """
+        if self._decompress is None:
+            return packet
+        try:
+            if self.with_header:
+                return self._inflate(packet) if self._own_compression <= _ZLIB_LEVELS else packet
+            version = packet[ETHERNET_HEADER] >> 4 if len(packet) > ETHERNET_HEADER else 0
+            if packet[12:ETHERNET_HEADER] == _MADE_UP_HEADERS.get(version, b"")[12:]:
+                return packet
+            return self.unpack(COMPRESSED, packet[ETHERNET_HEADER:])
+        except DatagramError:
+            return packet
+
+    def _inflate(self, data: bytes) -> bytes:
         if self._decompress is None:
             raise DatagramError("compressed, though not announced")
         return self._decompress(data)

@@ -30,7 +30,7 @@ IPV6_FLOOR = 1294
 class Path:
     """How frames for one owner travel, worked out once per snapshot and owner. Nothing here changes afterwards."""
 
-    __slots__ = ("clamp", "detour", "everybody", "mine", "owner", "reachable", "simple", "via")
+    __slots__ = ("clamp", "detour", "everybody", "mine", "opener", "owner", "reachable", "simple", "via")
 
     def __init__(self, snapshot: RouteSnapshot, owner: str) -> None:
         me = snapshot.name
@@ -44,6 +44,8 @@ class Path:
         self.reachable = self.via != ""
         """Whether there is a way at all."""
         self.detour = self.via != owner
+        self.opener = owner if node is not None and node.sptps else self.via
+        """Who opens what is sent on this path, and so who fragments have to be addressed to."""
         options = snapshot.options
         if not self.mine:
             via = snapshot.nodes.get(self.via)
@@ -101,7 +103,7 @@ class Forwarder:
             pieces = fragments(frame, bound)
             if not pieces:
                 return [Drop(verdicts.BAD_PACKET)]
-            return [ToNode(path.via, piece, True) for piece in pieces]
+            return [ToNode(path.opener, piece, True) for piece in pieces]
         return self.answer(Trouble.TOO_BIG, frame, source, now, bound - start)
 
     def deliver(self, frame: bytes, path: Path, source: str, mtus: MtuOf) -> list[Verdict]:

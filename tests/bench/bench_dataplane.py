@@ -10,7 +10,7 @@ import os
 import struct
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import gevent
@@ -18,10 +18,12 @@ import gevent
 from gmesh.dataplane.slow import SlowDataPlane
 from gmesh.dataplane.udp_sockets import UdpOptions, open_udp
 from gmesh.device.base import DeviceStatistics
-from gmesh.mesh.actions import SetPath
+from gmesh.mesh.actions import InstallSession, SetPath, UseSession
 from gmesh.proto.packet import PacketKey
+from gmesh.proto.sptps_flow import DEFAULT_REPLAY_WINDOW, FlowState, WindowState
+from gmesh.proto.sptps_handshake import TINC_SUITE, TrafficKey
 from gmesh.route.snapshot import RouteNode, RouteSnapshot
-from gmesh.values import MTU, OPTION_CLAMP_MSS, OPTION_PMTU, Address, Subnet
+from gmesh.values import MTU, OPTION_CLAMP_MSS, OPTION_PMTU, OPTION_VERSION_SHIFT, Address, Subnet
 
 SECONDS = 3.0
 OPTIONS = OPTION_PMTU | OPTION_CLAMP_MSS
@@ -70,8 +72,14 @@ def ipv4_frame(payload: int) -> bytes:
     return bytes(12) + b"\x08\x00" + header + os.urandom(payload)
 
 
-def measure(size: int, key: PacketKey) -> tuple[float, float]:
-    """(packets per second that arrived, share that was lost) for frames of ``size`` bytes."""
+def sealed_flow(me: int, keys: Sequence[TrafficKey]) -> FlowState:
+    """The state of one end's flow after a handshake; ``me`` is 0 or 1."""
+    window = WindowState(DEFAULT_REPLAY_WINDOW, 2, 0, 0)
+    return FlowState(keys[me], 2, keys[1 - me], None, None, 0.0, window)
+
+
+def measure(size: int, key: PacketKey | None) -> tuple[float, float]:
+    """(packets per second that arrived, share that was lost) for frames of ``size`` bytes; without ``key`` by SPTPS."""
     planes: dict[str, SlowDataPlane] = {}
     devices: dict[str, EndlessDevice] = {}
     sockets: dict[str, Any] = {}
@@ -93,11 +101,17 @@ def measure(size: int, key: PacketKey) -> tuple[float, float]:
             spawn=spawn,
         )
     subnets = ((Subnet.parse("10.0.0.1"), "alpha"), (Subnet.parse("10.0.0.2"), "beta"))
-    nodes = {name: RouteNode(name, True, name, name, OPTIONS, True, True) for name in planes}
+    options = OPTIONS if key is not None else OPTIONS | 7 << OPTION_VERSION_SHIFT
+    nodes = {name: RouteNode(name, True, name, name, options, True, True, key is None) for name in planes}
+    traffic_keys = [TrafficKey(TINC_SUITE, os.urandom(TINC_SUITE.key_size)) for _ in planes]
     for name, other in (("alpha", "beta"), ("beta", "alpha")):
-        planes[name].set_routes(RouteSnapshot(name, OPTIONS, nodes, subnets))
-        planes[name].install_send_key(other, key)
-        planes[name].install_receive_key(other, key)
+        planes[name].set_routes(RouteSnapshot(name, options, nodes, subnets))
+        if key is None:
+            planes[name].install_session(InstallSession(other, 1, sealed_flow(int(name == "beta"), traffic_keys)))
+            planes[name].use_session(UseSession(other, 1))
+        else:
+            planes[name].install_send_key(other, key)
+            planes[name].install_receive_key(other, key)
         planes[name].set_path(SetPath(other, Address.from_sockaddr(sockets[other].getsockname()), True, MTU, MTU))
     planes["alpha"].start()
     planes["beta"].start()
@@ -111,7 +125,8 @@ def measure(size: int, key: PacketKey) -> tuple[float, float]:
 
 
 def main() -> None:
-    algorithms = {
+    algorithms: dict[str, PacketKey | None] = {
+        "SPTPS": None,
         "aes-256-cbc sha256 4": PacketKey(427, 672, 4, 0, os.urandom(48)),
         "none none": PacketKey(0, 0, 0, 0, b"k"),
     }
