@@ -28,6 +28,7 @@ from gmesh.crypto.rsa import RsaPrivateKey, RsaPublicKey
 from gmesh.errors import PeerError
 from gmesh.proto.meta_base import PeerCredentials
 from gmesh.proto.meta_events import PongReceived, RequestReceived, Verified
+from gmesh.proto.meta_sptps import REQUEST_RECORD, SptpsMeta
 from gmesh.proto.meta_start import MetaStart
 from gmesh.proto.packet import PacketKey, PacketSealer
 from gmesh.proto.probe import make_request
@@ -141,10 +142,18 @@ class Member:
 
     def say(self, *lines: str) -> None:
         for line in lines:
-            self.meta.send(line.encode() + b"\n")
+            self.put(line.encode() + b"\n")
             self.sent += 1
             if self.sent % 200 == 0:
                 self.listen(0.0)
+
+    def put(self, piece: bytes) -> None:
+        """Lines and parts of them, also such as a connection would not send."""
+        chosen = self.meta.chosen
+        if isinstance(chosen, SptpsMeta):
+            chosen._session.send_record(REQUEST_RECORD, piece)
+        else:
+            self.meta.send(piece)
 
     def settle(self) -> None:
         """Wait until the victim has dealt with all that was said: its answer to a PING comes after that."""
@@ -386,7 +395,8 @@ def deaf(member: Member) -> None:
 def half_frame(member: Member) -> None:
     """Leave in the middle of a frame."""
     member.introduce()
-    member.meta.send(b"17 1400\nonly this")
+    member.put(b"17 1400\n")
+    member.put(b"only this")
     member.push()
     raise Left
 

@@ -173,10 +173,6 @@ def ids(other: str, third: str, scale: int) -> Attack:
                             raw = target + source + bytes(4) + b"\x80" + os.urandom(size)
                             member.meta.send(b"21 %d\n" % len(raw) + raw)
                             member.sent += 1
-        for length in (b"0", b"-1", b"16", b"99999"):
-            member.meta.send(b"21 20\n" + bytes(20))
-            with contextlib.suppress(ValueError):
-                member.meta.send(b"15 %s %s 21 %s\n" % (member.name.encode(), member.victim.encode(), length))
 
     return attack
 
