@@ -46,7 +46,7 @@ for one in 10.1.0.2 10.2.0.2; do
 done
 check notices "A B C D" "the halves notice" wait_for 30 "nobody reaches the other half" no_way
 sleep 20 # how long they are apart, attempts in vain included
-check halves "A B" "a half holds together" reachable A B
+check halves "A B" "a half holds together" wait_for 1 "A reaches B" reachable A B
 unblock
 check heals "A B C D" "the halves find each other again" wait_for 60 "all reach all" all_reach_all
 check kept "A B" "A's connection with B is still the same" same "$kept" "$(meta_connections A B)"

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from gmesh.config.address_cache import AddressCache
 from gmesh.config.directory import Directory
 from gmesh.crypto.rsa import RsaPrivateKey
 from gmesh.daemon.configuration import (
@@ -20,7 +21,8 @@ from gmesh.daemon.configuration import (
     socket_options,
 )
 from gmesh.errors import ConfigError, GmeshError, PeerError
-from gmesh.values import MTU, OPTION_CLAMP_MSS, OPTION_INDIRECT, OPTION_PMTU, OPTION_TCPONLY, Subnet
+from gmesh.mesh.settings import MeshSettings
+from gmesh.values import MTU, OPTION_CLAMP_MSS, OPTION_INDIRECT, OPTION_PMTU, OPTION_TCPONLY, Address, Subnet
 
 
 @functools.cache
@@ -139,3 +141,59 @@ def test_strict_subnets_are_those_of_all_other_host_files(tmp_path: Path) -> Non
         settings = mesh_settings(server, "655")
         assert settings.host_subnets == wanted
         assert settings.tunnel_server == (option == "TunnelServer")
+
+
+@pytest.mark.parametrize(
+    ("text", "key_file", "automatic"),
+    [
+        ("", False, False),
+        ("", True, True),
+        ("ExperimentalProtocol = no\n", True, False),
+        ("ExperimentalProtocol = NO\n", True, False),
+        ("ExperimentalProtocol = yes\n", True, True),
+        ("AutoConnect = no\nLocalDiscovery = no\n", True, False),
+        ("AutoConnect = yes\nLocalDiscovery = yes\n", False, True),
+        ("ExperimentalProtocol = no\nAutoConnect = yes\nLocalDiscovery = yes\n", True, True),
+    ],
+)
+def test_what_only_tinc_11_does_unasked_is_done_where_its_protocol_is_spoken(
+    tmp_path: Path, text: str, key_file: bool, automatic: bool
+) -> None:
+    if key_file:
+        (tmp_path / "ed25519_key.priv").write_text("")
+    settings = mesh_settings(directory(tmp_path, text).server(), "655")
+    assert (settings.auto_connect, settings.local_discovery) == (automatic, automatic)
+
+
+def test_autoconnect_knows_the_nodes_whose_keys_we_have(tmp_path: Path) -> None:
+    pem, short = key().public.to_pem(), f"Ed25519PublicKey = {'A' * 43}\n"
+    base = directory(
+        tmp_path,
+        "AutoConnect = yes\nConnectTo = b\n",
+        pem,
+        b=f"Address = 10.0.0.1\n{pem}",
+        c=pem,
+        d=short,
+        e="Port = 1\n",
+    )
+    settings = mesh_settings(base.server(), "655")
+    assert settings.acquaintances == {"b": True, "c": False, "d": False}
+    assert settings.connect_to == frozenset({"b"})
+    AddressCache(base).add("c", Address("10.0.0.2", "655"))
+    assert mesh_settings(base.server(), "655").acquaintances["c"] is True
+    assert mesh_settings(directory(tmp_path, "AutoConnect = no\n").server(), "655").acquaintances == {}
+
+
+def test_times_of_discovery(tmp_path: Path) -> None:
+    text = (
+        "UDPDiscovery = no\nUDPDiscoveryInterval = 3\nUDPDiscoveryKeepaliveInterval = 7\nUDPDiscoveryTimeout = 20\n"
+        "UDPInfoInterval = 6\nMTUInfoInterval = 8\n"
+    )
+    settings = mesh_settings(directory(tmp_path, text).server(), "655")
+    assert (settings.udp_discovery, settings.udp_discovery_interval, settings.udp_discovery_keepalive) == (False, 3, 7)
+    assert (settings.udp_discovery_timeout, settings.udp_info_interval, settings.mtu_info_interval) == (20, 6, 8)
+    before = MeshSettings("a")
+    settings = mesh_settings(directory(tmp_path).server(), "655")
+    for name in ("udp_discovery", "udp_discovery_interval", "udp_discovery_keepalive", "udp_discovery_timeout"):
+        assert getattr(settings, name) == getattr(before, name)
+    assert (settings.udp_info_interval, settings.mtu_info_interval) == (5, 5)
