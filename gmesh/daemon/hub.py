@@ -62,6 +62,7 @@ from gmesh.proto.meta_events import (
     Identified,
     InfoReceived,
     InvitationRequested,
+    KeyUnknownThere,
     LineRejected,
     MetaEvent,
     PongReceived,
@@ -77,6 +78,9 @@ from gmesh.values import OPTION_VERSION_SHIFT, Address
 
 LONGEST_NAP = 60.0
 SHORTEST_REST = 0.001
+EXCHANGE_INTERVAL = 60.0
+"""A node that does not keep our key is dialled again at once so often, else when its dialer thinks right."""
+
 MINOR_SPTPS_PACKET = 7
 """From this minor version on a neighbour takes datagrams as SPTPS_PACKET (meta-sptps 6)."""
 
@@ -117,6 +121,9 @@ class Hub:
         self.keys = keys
         self._lost = lost
         self._redial = redial
+        self.to_exchange: set[str] = set()
+        """Nodes that we have to tell our Ed25519 key when we connect to them next."""
+        self._next_exchange: dict[str, float] = {}
         self.adopt: Callable[[PeerConnection, str], bool] = lambda peer, cookie: False
         """Takes over a connection that wants to be a control connection with this cookie; False if it may not."""
         self.on_address: Callable[[str, Address], None] = lambda node, address: None
@@ -283,9 +290,19 @@ class Hub:
                 if not known:
                     self.keys.told(name, public, proved=True)
                 # Both ends have the other's key now, and this connection is over: on to one that uses them.
-                self._redial(name)
+                self._exchanged(name, news=not known)
+            case KeyUnknownThere(name):
+                self.to_exchange.add(name)
+                self._exchanged(name, news=False)
             case PongReceived():
                 pass
+
+    def _exchanged(self, name: str, *, news: bool) -> None:
+        """Connect to a node again at once, unless that was tried a moment ago and nothing is better now."""
+        now = self._clock()
+        if news or now >= self._next_exchange.get(name, now):
+            self._next_exchange[name] = now + EXCHANGE_INTERVAL
+            self._redial(name)
 
     def closed(self, peer: PeerConnection, reason: str) -> None:
         self.peers.pop(peer.id, None)

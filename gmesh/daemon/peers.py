@@ -37,6 +37,8 @@ class PeerMaker:
     def __call__(self, sock: Any, address: Address, *, outgoing: bool = False, name: str = "") -> PeerConnection:
         """For an accepted socket, or for one that was connected to the node ``name``."""
         settings = self._hub.settings
+        exchange = outgoing and name in self._hub.to_exchange
+        self._hub.to_exchange.discard(name)
         meta = MetaStart(
             outgoing=outgoing,
             my_name=self._name,
@@ -49,6 +51,7 @@ class PeerMaker:
             ping_interval=settings.ping_interval,
             ping_timeout=settings.ping_timeout,
             port=settings.port,
+            exchange=exchange,
         )
         return PeerConnection(
             sock=sock,

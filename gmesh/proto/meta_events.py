@@ -115,6 +115,14 @@ class PublicKeyReceived:
     known: bool
 
 
+@dataclass(frozen=True, slots=True)
+class KeyUnknownThere:
+    """The peer that we connected to lacks our Ed25519 key, and would wait for the legacy handshake for ever. The
+    connection ends; one that offers an exchange of keys from the start does not have this trouble (meta-sptps 2.1)."""
+
+    name: str
+
+
 MetaEvent = (
     Identified
     | Verified
@@ -128,4 +136,5 @@ MetaEvent = (
     | InfoReceived
     | DatagramReceived
     | PublicKeyReceived
+    | KeyUnknownThere
 )

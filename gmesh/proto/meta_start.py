@@ -15,16 +15,28 @@ from gmesh.errors import PeerError
 from gmesh.proto.framing import LineFraming
 from gmesh.proto.meta import LegacyMeta
 from gmesh.proto.meta_base import MetaConnection, MetaState, PeerCredentials
-from gmesh.proto.meta_events import ControlRequested, Identified, InvitationRequested, MetaEvent
+from gmesh.proto.meta_events import ControlRequested, Identified, InvitationRequested, KeyUnknownThere, MetaEvent
 from gmesh.proto.meta_sptps import RENEWAL_SECONDS, SptpsMeta
 from gmesh.proto.meta_upgrade import UpgradeMeta
-from gmesh.proto.requests import MINOR, PROTOCOL_MAJOR, Id, Request, parse_request, request_number, request_title
+from gmesh.proto.requests import (
+    MINOR,
+    PROTOCOL_MAJOR,
+    Id,
+    MetaKey,
+    Request,
+    parse_request,
+    request_number,
+    request_title,
+)
 from gmesh.proto.sptps_handshake import Entropy
 
 MINOR_UPGRADE = 1
 """Can do Ed25519, but lacks the peer's key."""
 
 MINOR_LEGACY = 0
+
+_META_KEY = f"{MetaKey.NUMBER} ".encode("ascii")
+"""What the legacy handshake begins with; as the length of a record it would be far too much for the first one."""
 
 
 def effective_minor(theirs: int, *, ours: bool, peer_key_known: bool) -> int:
@@ -58,8 +70,10 @@ class MetaStart(MetaConnection):
         meta_cipher: int = AES_256_CFB,
         port: str,
         renewal_seconds: float = RENEWAL_SECONDS,
+        exchange: bool = False,
     ) -> None:
-        """``rsa_key`` is None where there is none, ``ed25519_key`` also with ExperimentalProtocol = no.
+        """``rsa_key`` is None where there is none, ``ed25519_key`` also with ExperimentalProtocol = no. ``exchange``
+        asks an outgoing connection to tell our Ed25519 key first, although we have the peer's (`KeyUnknownThere`).
 
         ``credentials`` raises PeerError for an unknown name. Times are seconds; ``port`` is ours, as text.
         """
@@ -75,9 +89,12 @@ class MetaStart(MetaConnection):
         self._meta_cipher = meta_cipher
         self._port = port
         self._renewal_seconds = renewal_seconds
+        self._exchange = exchange and outgoing
         self._framing = LineFraming()
         self._output = bytearray()
         self._chosen: MetaConnection | None = None
+        self._peek: bytes | None = None
+        """The first bytes behind the peer's ID, while they may be those of the wrong handshake."""
         if outgoing:
             self._greet_first()
 
@@ -103,7 +120,7 @@ class MetaStart(MetaConnection):
 
     def receive(self, data: bytes, now: float) -> list[MetaEvent]:
         if self._chosen is not None:
-            return self._pass_on(self._chosen.receive(data, now))
+            return self._receive_chosen(self._chosen, data, now)
         self._raise_pending()
         self._framing.feed(data)
         return self._process(now)
@@ -140,6 +157,17 @@ class MetaStart(MetaConnection):
 
     # Inside
 
+    def _receive_chosen(self, chosen: MetaConnection, data: bytes, now: float) -> list[MetaEvent]:
+        if self._peek is not None:
+            self._peek += data[: len(_META_KEY) - len(self._peek)]
+            if self._peek == _META_KEY:
+                reason = f"{self.name} does not know our Ed25519 key: hosts/{self._my_name} there lacks it"
+                self._fail(PeerError(reason))
+                return [KeyUnknownThere(self.name)]
+            if len(self._peek) == len(_META_KEY):
+                self._peek = None
+        return self._pass_on(chosen.receive(data, now))
+
     def _pass_on(self, events: list[MetaEvent]) -> list[MetaEvent]:
         assert self._chosen is not None
         self.dropped_frames = self._chosen.dropped_frames
@@ -152,7 +180,7 @@ class MetaStart(MetaConnection):
         """The minor of our ID. An acceptor without the key says so too, else the connection hangs (requirement 5)."""
         if self._ed25519_key is None:
             return MINOR_LEGACY
-        return MINOR if credentials.ed25519 is not None else MINOR_UPGRADE
+        return MINOR if credentials.ed25519 is not None and not self._exchange else MINOR_UPGRADE
 
     def _greet_first(self) -> None:
         try:
@@ -206,8 +234,10 @@ class MetaStart(MetaConnection):
         ours, peer_key, theirs = self._ed25519_key is not None, self._known.ed25519, request.minor or 0
         if ours and peer_key is not None and theirs == MINOR_LEGACY:
             raise PeerError(_rollback(request.name, self._known.ed25519_file))
-        minor = effective_minor(theirs, ours=ours, peer_key_known=peer_key is not None)
+        minor = effective_minor(theirs, ours=ours, peer_key_known=peer_key is not None and not self._exchange)
         self._chosen = self._sptps(now) if minor > MINOR_UPGRADE else self._legacy(minor)
+        if self.outgoing and self._chosen.sptps:
+            self._peek = b""
         if not self.outgoing:
             self._send(Id(self._my_name, minor=self._minor_for(self._known)))
         events.append(Identified(request.name, theirs))
@@ -263,7 +293,7 @@ class MetaStart(MetaConnection):
         """Events so far must not be lost to an error behind them; the chosen connection raises it again."""
         assert self._chosen is not None
         try:
-            events += self._pass_on(self._chosen.receive(data, now))
+            events += self._receive_chosen(self._chosen, data, now)
         except PeerError:
             if not events:
                 raise

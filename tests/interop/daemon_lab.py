@@ -1,4 +1,5 @@
-"""Real daemons on loopback: gmeshd and tinc 1.0's tincd, with directories of their own and devices that are none."""
+"""Real daemons on loopback: gmeshd and the tincd of either generation, with directories of their own and devices that
+are none."""
 
 from __future__ import annotations
 
@@ -16,6 +17,9 @@ from functools import partial
 from pathlib import Path
 
 TINCD = shutil.which("tincd", path="/usr/sbin:/usr/local/sbin:/usr/bin:/usr/local/bin")
+PEERS = Path(__file__).resolve().parents[2] / ".cache" / "peers" / "tinc-1.1" / "bin"
+TINCD11 = Path(os.environ.get("TINCD11", PEERS / "tincd"))
+TINC11 = Path(os.environ.get("TINC11", PEERS / "tinc"))
 BIN = Path(sys.executable).parent
 SECONDS = 20.0
 """The longest that anything may take on a busy machine."""
@@ -44,13 +48,14 @@ def free_port() -> int:
 
 @dataclass
 class Node:
-    """One daemon's directory and process. ``kind`` is gmesh or tinc."""
+    """One daemon's directory and process. ``kind`` is gmesh, tinc (1.0) or tinc11; ``keys`` are rsa and ed25519."""
 
     name: str
     kind: str
     base: Path
     run: Path
     number: int
+    keys: tuple[str, ...] = ("rsa",)
     process: subprocess.Popen[bytes] | None = None
     port: int = field(default_factory=free_port)
 
@@ -58,7 +63,8 @@ class Node:
         (self.base / "hosts").mkdir(parents=True)
         self.configure()
         self.host_file.write_text(f"Address = 127.0.0.1\nPort = {self.port}\nSubnet = 10.0.0.{self.number}\n")
-        self.make_keys()
+        for key in self.keys:
+            self.make_key(key)
 
     @property
     def host_file(self) -> Path:
@@ -76,18 +82,22 @@ class Node:
         head = [f"Name = {self.name}", "DeviceType = dummy", "AddressFamily = ipv4", "BindToAddress = 127.0.0.1"]
         (self.base / "tinc.conf").write_text("\n".join([*head, *lines]) + "\n")
 
-    def make_keys(self) -> None:
+    def make_key(self, key: str) -> None:
+        """A key pair, its public half in the own host file."""
         if self.kind == "tinc":
             assert TINCD is not None
             command = [TINCD, "-c", str(self.base), "-K2048"]
+        elif self.kind == "tinc11":
+            size = ["2048"] if key == "rsa" else []
+            command = [str(TINC11), "-b", "-c", str(self.base), f"generate-{key}-keys", *size]
         else:
-            command = [str(BIN / "gmesh-keygen"), "-c", str(self.base), "--rsa"]
+            command = [str(BIN / "gmesh-keygen"), "-c", str(self.base), f"--{key}", "--batch"]
         subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, check=True, timeout=120)
 
     @property
     def command(self) -> list[str]:
-        program = str(TINCD) if self.kind == "tinc" else str(BIN / "gmeshd")
-        return [program, "-c", str(self.base), f"--pidfile={self.pid_file}"]
+        programs = {"gmesh": BIN / "gmeshd", "tinc": TINCD, "tinc11": TINCD11}
+        return [str(programs[self.kind]), "-c", str(self.base), f"--pidfile={self.pid_file}"]
 
     def start(self, *options: str) -> None:
         """In the foreground; returns once the daemon is ready."""
@@ -128,8 +138,16 @@ class Node:
         assert not check or done.returncode == 0, done.stdout + done.stderr
         return done
 
+    def tool(self, *arguments: str) -> str:
+        """What its own generation's control tool says."""
+        if self.kind == "gmesh":
+            return self.gmesh(*arguments).stdout
+        done = _run([str(TINC11), "-c", str(self.base), f"--pidfile={self.pid_file}", *arguments])
+        assert done.returncode == 0, done.stdout + done.stderr
+        return done.stdout
+
     def dump(self, what: str) -> list[str]:
-        return self.gmesh("dump", what).stdout.splitlines()
+        return self.tool("dump", what).splitlines()
 
     def run_in_foreground(self, *options: str) -> subprocess.CompletedProcess[str]:
         """Start where the start is expected to fail."""
@@ -148,8 +166,8 @@ class Mesh:
         self.nodes: dict[str, Node] = {}
         (where / "run").mkdir()
 
-    def node(self, name: str, kind: str = "gmesh") -> Node:
-        node = Node(name, kind, self.where / name, self.where / "run", len(self.nodes) + 1)
+    def node(self, name: str, kind: str = "gmesh", keys: tuple[str, ...] = ("rsa",)) -> Node:
+        node = Node(name, kind, self.where / name, self.where / "run", len(self.nodes) + 1, keys)
         self.nodes[name] = node
         return node
 

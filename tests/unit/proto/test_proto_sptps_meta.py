@@ -20,6 +20,7 @@ from gmesh.proto.meta_events import (
     Identified,
     InfoReceived,
     InvitationRequested,
+    KeyUnknownThere,
     LineRejected,
     MetaEvent,
     PongReceived,
@@ -34,7 +35,7 @@ from gmesh.proto.requests import AddEdge, parse_request
 from gmesh.proto.requests_11 import MtuInfo, UdpInfo
 from gmesh.proto.sptps import HANDSHAKE_SECONDS, StreamSession
 from gmesh.values import Address
-from tests.vectors.legacy import counting_entropy, private_key
+from tests.vectors.legacy import counting_entropy, pieces, private_key
 from tests.vectors.sptps import ed25519_key
 from tests.vectors.sptps_meta import MY_OPTIONS, active_pair, deliver, pair, run, start
 
@@ -426,3 +427,37 @@ def test_repr_names_state_and_no_secret() -> None:
     alice, bob = active_pair()
     assert "SptpsMeta(name='bob', outgoing=True, state=ACTIVE)" in repr(alice)
     assert ed25519_key("alice").expanded.hex() not in repr(alice) + repr(bob)
+
+
+@pytest.mark.parametrize("size", [1, 3, 1 << 20])
+def test_requirement_5_a_connector_whose_key_the_acceptor_lacks_does_not_hang(size: int) -> None:
+    """The acceptor here is a stock one, which answers 17.7 and goes on with METAKEY in plain text."""
+    alice = start("alice", "bob", outgoing=True)
+    assert alice.data_to_send() == b"0 alice 17.7\n"
+    events: list[MetaEvent] = []
+    with pytest.raises(PeerError, match="does not know our Ed25519 key"):
+        for piece in pieces(b"0 bob 17.7\n1 429 672 0 0 ABCDEF\n", itertools.repeat(size)):
+            events += alice.receive(piece, 0.0)
+        alice.on_timeout(0.0)
+    assert events == [Identified("bob", 7), KeyUnknownThere("bob")]
+
+
+def test_requirement_5_the_next_connection_offers_the_exchange_and_lets_no_other_key_pass() -> None:
+    alice = start("alice", "bob", outgoing=True, exchange=True)
+    assert alice.data_to_send() == b"0 alice 17.1\n"
+    # What a stock acceptor says, whether it knows the key or not.
+    assert alice.receive(b"0 bob 17.7\n", 0.0) == [Identified("bob", 7)]
+    assert isinstance(alice.chosen, UpgradeMeta)
+
+    alice = start("alice", "bob", outgoing=True, exchange=True)
+    bob = start("bob", "alice", outgoing=False, knows=False)
+    events: list[MetaEvent] = []
+    for _ in range(6):
+        with contextlib.suppress(PeerError):
+            deliver(alice, bob)
+        with contextlib.suppress(PeerError):
+            events += deliver(bob, alice)
+    assert events[-1] == PublicKeyReceived("bob", ed25519_key("bob").public, known=True)
+    assert not alice.active
+    # An acceptor is never asked to.
+    assert start("alice", "bob", outgoing=False, exchange=True)._exchange is False
