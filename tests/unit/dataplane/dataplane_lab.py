@@ -6,7 +6,7 @@ import os
 import struct
 import time
 from collections.abc import Callable, Iterable
-from typing import Any
+from typing import Any, Protocol
 
 import gevent
 import gevent.socket
@@ -15,12 +15,20 @@ from gmesh.dataplane.contract import PlaneEvent
 from gmesh.dataplane.slow import SlowDataPlane
 from gmesh.dataplane.udp_sockets import UdpOptions, open_udp
 from gmesh.device.base import DeviceStatistics
-from gmesh.mesh.actions import SetPath
+from gmesh.mesh.actions import InstallSession, SetPath, UseSession
 from gmesh.proto.packet import PacketKey
-from gmesh.route.snapshot import RouteNode, RouteSnapshot
-from gmesh.values import MTU, OPTION_PMTU, Address, Subnet
+from gmesh.proto.sptps_flow import DEFAULT_REPLAY_WINDOW, FlowState, WindowState
+from gmesh.proto.sptps_handshake import TINC_SUITE, TrafficKey
+from gmesh.route.snapshot import RouteNode, RouteSettings, RouteSnapshot
+from gmesh.values import MTU, OPTION_PMTU, OPTION_VERSION_SHIFT, Address, Subnet
 
 MSG_ERRQUEUE = 0x2000
+
+
+class Build(Protocol):
+    """Makes planes that are closed when the test ends."""
+
+    def __call__(self, name: str, host: str = "127.0.0.1", replay_window: int = 16) -> PlaneUnderTest: ...
 
 
 def wait_until(condition: Callable[[], bool], seconds: float = 5.0) -> None:
@@ -163,10 +171,20 @@ class PlaneUnderTest:
         self.device.close()
         self.socket.close()
 
-    def routes(self, *nodes: RouteNode, subnets: Iterable[tuple[str, str]] = (), options: int = OPTION_PMTU) -> None:
+    def routes(
+        self,
+        *nodes: RouteNode,
+        subnets: Iterable[tuple[str, str]] = (),
+        options: int = OPTION_PMTU,
+        **settings: Any,
+    ) -> None:
         me = RouteNode(self.name, True, via=self.name, next_hop=self.name, options=options)
         table = tuple((Subnet.parse(text), owner) for text, owner in subnets)
-        self.plane.set_routes(RouteSnapshot(self.name, options, {node.name: node for node in (me, *nodes)}, table))
+        self.plane.set_routes(
+            RouteSnapshot(
+                self.name, options, {node.name: node for node in (me, *nodes)}, table, RouteSettings(**settings)
+            )
+        )
 
     def path(self, node: str, address: Address | None, min_mtu: int = MTU, **more: Any) -> None:
         self.plane.set_path(SetPath(node, address, udp=True, min_mtu=min_mtu, mtu=MTU, **more))
@@ -177,6 +195,38 @@ class PlaneUnderTest:
 
 def neighbour(name: str, options: int = OPTION_PMTU) -> RouteNode:
     return RouteNode(name, True, via=name, next_hop=name, options=options, neighbour=True, tree=True)
+
+
+def sealed(
+    name: str, *, via: str = "", next_hop: str = "", options: int = OPTION_PMTU, minor: int = 7, tree: bool = False
+) -> RouteNode:
+    """A node of the second generation: a neighbour unless it lies behind ``next_hop``."""
+    options |= minor << OPTION_VERSION_SHIFT
+    return RouteNode(
+        name,
+        True,
+        via=via or name,
+        next_hop=next_hop or name,
+        options=options,
+        neighbour=not next_hop,
+        tree=tree or not next_hop,
+        sptps=True,
+    )
+
+
+def make_flows() -> tuple[FlowState, FlowState]:
+    """What both ends of a session hold after a handshake."""
+    keys = [TrafficKey(TINC_SUITE, os.urandom(TINC_SUITE.key_size)) for _ in range(2)]
+    window = WindowState(DEFAULT_REPLAY_WINDOW, 2, 0, 0)
+    first, second = (FlowState(keys[me], 2, keys[1 - me], None, None, 0.0, window) for me in range(2))
+    return first, second
+
+
+def join_session(one: PlaneUnderTest, other: PlaneUnderTest, number: int = 1, level: int = 0) -> None:
+    """Give both planes one end each of a new session with each other, which they use."""
+    for (me, peer), flow in zip(((one, other), (other, one)), make_flows(), strict=True):
+        me.plane.install_session(InstallSession(peer.name, number, flow, level, level))
+        me.plane.use_session(UseSession(peer.name, number))
 
 
 SUBNETS = (("10.0.0.1", "alpha"), ("10.0.0.2", "beta"), ("10.0.0.3", "gamma"))

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections import Counter
+from dataclasses import replace
 
 import pytest
-from dataplane_lab import FakeSocket, make_key
+from dataplane_lab import FakeSocket, make_flows, make_key
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -14,12 +15,13 @@ from gmesh.dataplane.flows import Flow, FlowTable
 from gmesh.dataplane.lanes import MAX_LANES, Lanes
 from gmesh.dataplane.path_errors import PathErrors
 from gmesh.dataplane.sender import Sender
+from gmesh.dataplane.sessions import PeerSession
 from gmesh.dataplane.sockets import UdpSockets
-from gmesh.mesh.actions import SetPath
+from gmesh.mesh.actions import InstallSession, SetPath
 from gmesh.proto.packet import PacketSealer
 from gmesh.route.router import Router, ToDevice, ToNode
 from gmesh.route.snapshot import RouteNode, RouteSnapshot
-from gmesh.values import MTU, OPTION_CLAMP_MSS, OPTION_PMTU, OPTION_TCPONLY, Address
+from gmesh.values import MTU, OPTION_CLAMP_MSS, OPTION_PMTU, OPTION_TCPONLY, OPTION_VERSION_SHIFT, Address
 from tests.unit.route.route_frames import OPTIONS, ipv4, ipv6, snapshot, tcp
 
 LARGE_MSS = b"\x02\x04\x05\xb4"
@@ -34,6 +36,9 @@ class Bench:
         sockets = UdpSockets([self.socket])
         for number, name in enumerate(picture.nodes):
             flow = self.flows.get_or_add(name)
+            if key and picture.nodes[name].sptps:
+                flow.sessions.add(PeerSession(InstallSession(name, 1, make_flows()[0]), with_header=False))
+                flow.sessions.sending = flow.sessions.all[0]
             flow.sealer = PacketSealer(make_key()) if key else None
             address = Address(f"192.0.2.{number + 1}", "655")
             path = SetPath(name, address, udp, min_mtu, MTU)
@@ -93,7 +98,7 @@ def pictures(draw: st.DrawFn) -> RouteSnapshot:
         "d": draw(st.sampled_from((RouteNode("d", True, "c", "c", OPTIONS), RouteNode("d", True, "a", "c", OPTIONS)))),
         "c": RouteNode("c", True, "c", "c", options, True, True),
     }
-    return snapshot(
+    picture = snapshot(
         nodes=nodes,
         options=draw(st.sampled_from((OPTIONS, OPTIONS, OPTION_PMTU, OPTIONS | OPTION_TCPONLY))),
         mode=draw(st.sampled_from(("router", "router", "router", "switch", "hub"))),
@@ -101,6 +106,16 @@ def pictures(draw: st.DrawFn) -> RouteSnapshot:
         direct_only=draw(st.booleans()),
         decrement_ttl=draw(st.booleans()),
         broadcast=draw(st.sampled_from(("mst", "no"))),
+    )
+    second = draw(st.sets(st.sampled_from(sorted(picture.nodes))))
+    return replace(
+        picture,
+        nodes={
+            name: replace(node, sptps=True, options=node.options | 7 << OPTION_VERSION_SHIFT)
+            if name in second
+            else node
+            for name, node in picture.nodes.items()
+        },
     )
 
 

@@ -6,7 +6,6 @@ import errno
 import gc
 import os
 import time
-from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import gevent
@@ -14,6 +13,7 @@ import gevent.socket
 import pytest
 from dataplane_lab import (
     SUBNETS,
+    Build,
     PlaneUnderTest,
     ipv4_frame,
     join,
@@ -33,21 +33,6 @@ from gmesh.mesh.events import AddressSeen, KeyNeeded, ProbeReceived, ReceiveKeyW
 from gmesh.proto.packet import PacketSealer
 from gmesh.route.snapshot import RouteNode
 from gmesh.values import OPTION_INDIRECT, OPTION_PMTU, OPTION_TCPONLY, Address
-
-Build = Callable[..., PlaneUnderTest]
-
-
-@pytest.fixture
-def build() -> Iterator[Build]:
-    planes: list[PlaneUnderTest] = []
-
-    def make(name: str, host: str = "127.0.0.1", replay_window: int = 16) -> PlaneUnderTest:
-        planes.append(PlaneUnderTest(name, host, replay_window))
-        return planes[-1]
-
-    yield make
-    for plane in planes:
-        plane.close()
 
 
 @pytest.fixture
