@@ -412,7 +412,8 @@ def reconnecting(address: str, directory: Path, victim: str, seconds: float) -> 
             member = new.enter_context(Member(address, directory, victim))
             with contextlib.suppress(OSError, PeerError):
                 member.introduce()
-                member.push()
+                # Not before the victim has this one may the next begin: else that would be the one to be refused.
+                member.settle()
             old.close()
             old = stack.enter_context(new)
             count += 1

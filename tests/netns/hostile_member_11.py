@@ -182,16 +182,15 @@ def renewals(scale: int) -> Attack:
 
     def attack(member: Member) -> None:
         session = open_session(member)
-        for number in range(30 * scale):
+        lines: list[str] = []
+        for number in range(10 * scale):
             session.renew(time.monotonic())
             lines = [handshake_answer(member.name, member.victim, d, 0).format() for d in session.data_to_send()]
-            # Every other one is begun and never finished, or said twice.
-            member.say(*lines, *(lines if number % 3 == 0 else []))
-            member.listen(0.02)
-            if number % 2:
+            member.say(*lines * (1 + number % 3))
+            for _ in range(4):
+                member.listen(0.03)
                 take_answers(member, session)
-            else:
-                member.answers.clear()
+        member.say(*lines * 200)
 
     return attack
 
