@@ -68,6 +68,7 @@ Valid commands are:
   import                    Read host files from standard input.
   exchange, exchange-all    Export, then import.
   network [NETNAME]         List the networks of this machine, or change to another.
+  fsck [--fix]              Look for mistakes in the configuration, and mend what is safe to mend.
   sign [FILE]               Sign a file.
   verify NODE [FILE]        Check who signed a file; NODE may be . (this node) or * (any).
   version, help             Show the version, this help.
@@ -129,6 +130,7 @@ COMMANDS = {
     "exchange": ("exchange", "exchange"),
     "exchange-all": ("exchange", "exchange_all"),
     "network": ("files", "network"),
+    "fsck": ("fsck", "run"),
     "sign": ("signing", "sign"),
     "verify": ("signing", "verify"),
     "version": ("about", "version"),
@@ -139,7 +141,7 @@ COMMANDS = {
 HIDDEN = {"list": COMMANDS["dump"], "config": ("variables", "config")}
 """Other names that tinc has without telling."""
 
-LISTINGS = ("dump", "list", "info", "network")
+LISTINGS = ("dump", "list", "info", "network", "fsck")
 """Commands that may have ``--json`` among their words too."""
 
 NOT_HERE = {

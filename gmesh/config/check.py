@@ -1,137 +1,139 @@
 """Looking a directory over without starting anything: what a daemon would complain about, and what it could not see.
 
-Not here: repairs.
+The parts are in `check_options`, `check_keys` and `check_files`. Not here: showing what was found, and mending it.
 """
 
 from __future__ import annotations
 
 import os
-import re
-import stat
 from collections.abc import Iterator
 
+from gmesh.config import check_files, check_keys, check_options, lexer
+from gmesh.config.check_options import Source
 from gmesh.config.directory import Directory
-from gmesh.config.keys import load_private_ed25519, load_private_rsa
+from gmesh.config.findings import Finding
 from gmesh.config.notices import Level, Notice, printable
 from gmesh.config.server import Server
-from gmesh.config.settings import all_options
-from gmesh.config.view import OptionView
-from gmesh.errors import ConfigError, KeyFileError
-from gmesh.values import is_node_name
-
-_SCRIPTS = ("tinc-up", "tinc-down", "host-up", "host-down", "subnet-up", "subnet-down")
-_HOST_SCRIPT = re.compile(r"[A-Za-z0-9_]+-(up|down)")
+from gmesh.errors import ConfigError
 
 
-def check(directory: Directory) -> list[Notice]:
-    """Everything there is to say about a directory. ERROR means that a start fails or something is of no use.
+def check(directory: Directory) -> list[Finding]:
+    """Everything there is to say about a directory, in tinc's order: keys, scripts, then lines.
 
     Never raises: what cannot be read is a problem like any other.
     """
+    unreadable = _server_file(directory)
+    if unreadable is not None:
+        return [unreadable]
     server = directory.read_server()
-    found = [Notice.from_error(error) for error in server.errors]
-    found += server.notices
-    found += _obsolete(server)
+    found = [*_name(server)]
     if server.name:
-        found += [*_own_rsa(server), *_own_ed25519(server)]
+        found += _own_host_file(directory, server)
+        found += check_keys.own_keys(server)
+    found += check_files.scripts(directory, server)
+    sources = [*_server_sources(directory, found), *_host_sources(directory, server, found)]
+    for source in sources:
+        found += check_options.settings(directory, source, server.name)
+    found += check_options.subnets(sources)
     for name in directory.host_names():
-        found += _host(directory, name, own=name == server.name)
-    found += _strange_names(directory)
-    found += _writable(directory)
-    found += _scripts(directory, server)
-    return found
+        found += _peer(directory, name) if name != server.name else ()
+    found += check_files.hosts(directory)
+    found += check_files.writable(directory)
+    return found + _rest(server, found)
 
 
-def _obsolete(options: OptionView) -> Iterator[Notice]:
-    for option in all_options().values():
-        if option.obsolete:
-            for entry in options.entries(option.name):
-                yield Notice(Level.NOTICE, f"{option.name} is obsolete", entry.file, entry.line, option.name)
-
-
-def _own_ed25519(server: Server) -> Iterator[Notice]:
-    host_file = printable(server.directory.host_file(server.name))
+def _server_file(directory: Directory) -> Finding | None:
+    path = directory.server_file
     try:
-        private = load_private_ed25519(server)
-        public = server.ed25519_public_key()
-    except KeyFileError as error:
-        yield Notice(Level.ERROR, str(error), printable(server.ed25519_private_file))
+        lexer.load(path)
+    except OSError as error:
+        text = f"cannot read {printable(path)}: {error.strerror}"
+        missing = not os.path.lexists(path)
+        if missing:
+            explanation = "No tinc configuration found. Create a new one with:"
+        elif os.geteuid() != 0:
+            explanation = "You are currently not running tinc as root. Use sudo?"
+        else:
+            explanation = f"Check the permissions of each component of the path {printable(path)}."
+        commands = ("init NAME",) if missing else ()
+        return Finding(Level.ERROR, text, printable(path), explanation=explanation, commands=commands, fails=True)
+    except (ConfigError, ValueError) as error:
+        return Finding(Level.ERROR, str(error), printable(path), fails=True)
+    return None
+
+
+def _name(server: Server) -> Iterator[Finding]:
+    """Whether there is a name. Without one, what belongs to a name is not looked at."""
+    if server.name:
         return
-    if private is not None and public is None:
-        text = "there is no Ed25519 public key here, although there is a private one"
-        yield Notice(Level.ERROR, text, host_file)
-    elif private is not None and public != private.public:
-        text = f"the Ed25519 public key does not belong to the private key in {printable(server.ed25519_private_file)}"
-        yield Notice(Level.ERROR, text, host_file)
+    reason = next((error for error in server.errors if error.key == "Name"), None)
+    file = printable(server.directory.server_file)
+    explanation = f"Could not find Name in {file}." if reason is None or not reason.line else reason.message
+    yield Finding(
+        Level.ERROR,
+        "tinc cannot run without a valid Name.",
+        file,
+        reason.line if reason else 0,
+        "Name",
+        explanation,
+        ("set Name NAME",),
+        fails=True,
+    )
 
 
-def _own_rsa(server: Server) -> Iterator[Notice]:
-    host_file = printable(server.directory.host_file(server.name))
-    try:
-        private = load_private_rsa(server)
-    except KeyFileError as error:
-        yield Notice(Level.ERROR, str(error), printable(server.rsa_private_file))
-        return
-    try:
-        public = server.rsa_public_key()
-    except KeyFileError as error:
-        yield Notice(Level.ERROR, f"{error}; without it nobody can connect to this node", host_file)
-        return
-    if public != private.public:
-        text = f"the RSA public key does not belong to the private key in {printable(server.rsa_private_file)}"
-        yield Notice(Level.ERROR, text, host_file)
+def _own_host_file(directory: Directory, server: Server) -> Iterator[Finding]:
+    path = directory.host_file(server.name)
+    if not os.path.lexists(path):
+        explanation = "This is our own host file: it tells the others our Address, Subnet and keys."
+        yield Finding(
+            Level.WARNING,
+            f"cannot read {printable(path)}",
+            printable(path),
+            explanation=explanation,
+            commands=("fsck --fix",),
+        )
 
 
-def _host(directory: Directory, name: str, *, own: bool) -> Iterator[Notice]:
+def _server_sources(directory: Directory, found: list[Finding]) -> Iterator[Source]:
+    for path in directory.server_files():
+        try:
+            yield Source(path, lexer.read(path))
+        except ConfigError as error:
+            found.append(_cannot_open(error))
+
+
+def _host_sources(directory: Directory, server: Server, found: list[Finding]) -> Iterator[Source]:
+    for name in directory.host_names():
+        try:
+            yield Source(directory.host_file(name), lexer.read(directory.host_file(name)), name, name == server.name)
+        except ConfigError as error:
+            found.append(_cannot_open(error))
+
+
+def _cannot_open(error: ConfigError) -> Finding:
+    return Finding(Level.ERROR, error.message, error.file, explanation="Nothing in it counts.", fails=True)
+
+
+def _peer(directory: Directory, name: str) -> Iterator[Finding]:
     try:
         host = directory.host(name)
-    except ConfigError as error:
-        if not own:
-            yield Notice.from_error(error)
+    except ConfigError:
         return
-    if own:
-        return
-    yield from host.notices
-    yield from _obsolete(host.options)
-    # A node of tinc 1.1 may have an Ed25519 key only, with which there is no legacy connection.
-    for read in (host.rsa_public_key, host.ed25519_public_key):
-        try:
-            read()
-        except KeyFileError as error:
-            yield Notice(Level.WARNING, str(error), host.file)
+    yield from check_keys.peer_keys(host)
 
 
-def _strange_names(directory: Directory) -> Iterator[Notice]:
-    try:
-        names = sorted(os.listdir(directory.hosts))
-    except OSError as error:
-        yield Notice(Level.ERROR, f"cannot list the host files: {error.strerror}", printable(directory.hosts))
-        return
-    for name in names:
-        if not is_node_name(name) and not _HOST_SCRIPT.match(name):
-            yield Notice(Level.NOTICE, "this is no node's name; the file is ignored", printable(directory.hosts / name))
-
-
-def _writable(directory: Directory) -> Iterator[Notice]:
-    """Whoever may write one of these files controls the node."""
-    paths = [directory.base, directory.hosts, *directory.server_files()]
-    paths += [directory.host_file(name) for name in directory.host_names()]
-    paths += [directory.base / script for script in _SCRIPTS]
-    for path in paths:
-        try:
-            mode = stat.S_IMODE(path.stat().st_mode)
-        except OSError:
+def _rest(server: Server, found: list[Finding]) -> list[Finding]:
+    """What reading the server's own files had to say about lines that nothing was found about yet."""
+    seen = {(finding.file, finding.line) for finding in found if finding.line}
+    # A repeated option is complained about once, not for each of its lines.
+    repeated = {(finding.file, finding.key.lower()) for finding in found if "multiple instances" in finding.text}
+    rest = []
+    for notice in [*map(Notice.from_error, server.errors), *server.notices]:
+        place = (notice.file, notice.line)
+        if not notice.line or place in seen or (notice.file, notice.key.lower()) in repeated:
             continue
-        if mode & stat.S_IWOTH and not mode & stat.S_ISVTX:
-            yield Notice(Level.WARNING, f"anyone may write here (mode {mode:04o})", printable(path))
-
-
-def _scripts(directory: Directory, server: Server) -> Iterator[Notice]:
-    if server.get_str("ScriptsInterpreter"):
-        return
-    extension = server.get_str("ScriptsExtension")
-    hosts = [f"hosts/{name}-{way}" for name in directory.host_names() for way in ("up", "down")]
-    for script in (*_SCRIPTS, *hosts):
-        path = directory.base / (script + extension)
-        if path.is_file() and not os.access(path, os.X_OK):
-            yield Notice(Level.WARNING, "this script is not executable and will fail", printable(path))
+        seen.add(place)
+        text = f"{notice.text} in {notice.file} line {notice.line}"
+        fails = any(error.message == notice.text for error in server.errors)
+        rest.append(Finding(notice.level, text, notice.file, notice.line, notice.key, fails=fails))
+    return rest

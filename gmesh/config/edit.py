@@ -85,7 +85,8 @@ def delete_value(text: str, name: str, value: str = "") -> tuple[str, int]:
     """The text without the option, or without this value of it, compared in any case; and how many lines are gone."""
     lines = lines_of(text)
     kept = [line.text for line in lines if not line.sets(name) or (value and line.value.lower() != value.lower())]
-    return _joined(kept, ""), len(lines) - len(kept)
+    deleted = len(lines) - len(kept)
+    return (_joined(kept, "") if deleted else text), deleted
 
 
 def _joined(parts: list[str], addition: str) -> str:

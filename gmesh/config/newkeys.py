@@ -88,6 +88,19 @@ def save_ed25519(key: Ed25519PrivateKey, where: KeyPlaces) -> list[Path]:
     )
 
 
+def save_public(key: RsaPrivateKey | Ed25519PrivateKey, host_file: Path) -> bool:
+    """Put the public half of one of our keys into our host file, as PEM. Raises OSError.
+
+    Returns whether an old one was disabled.
+    """
+    from gmesh.crypto.ed25519 import Ed25519PrivateKey, public_to_pem
+
+    if isinstance(key, Ed25519PrivateKey):
+        labels = (ED25519_PUBLIC_LABEL,)
+        return _append(host_file, public_to_pem(key.public), PUBLIC_MODE, labels, _ED25519_PUBLIC_OPTIONS)
+    return _append(host_file, key.public.to_pem(), PUBLIC_MODE, RSA_PUBLIC_LABELS, _RSA_PUBLIC_OPTIONS)
+
+
 def make_skeleton(directory: Directory, name: str) -> None:
     """Make what a new node's directory needs before its keys: CONFBASE, hosts/, and tinc.conf with the Name.
 

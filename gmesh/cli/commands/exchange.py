@@ -23,6 +23,7 @@ MAX_HOST_FILES = 65536
 
 _NAME_SETTING = re.compile(rb"name(?=[ \t=\r]|\Z)", re.IGNORECASE)
 _BEGINS_FILE = re.compile(rb"Name\s*=\s*(\S+)")
+_WORD = re.compile(r"[A-Za-z0-9_]+", re.ASCII)
 _LONGEST_PATH = 4096
 
 
@@ -130,8 +131,6 @@ def _host_files(stream: BinaryIO) -> Iterator[tuple[str, bytes]]:
             if name:
                 yield name, b"".join(lines)
             name, lines, size = begins[1].decode("utf-8", "replace"), [], 0
-            if not is_node_name(name):
-                raise CommandError("Invalid Name in input!")
             count += 1
             if count > MAX_HOST_FILES:
                 raise CommandError(f"More than {MAX_HOST_FILES} host files in the input.")
@@ -152,6 +151,8 @@ def _import_one(context: Context, name: str, content: bytes) -> int:
     """1 when the host file was written, 0 when there is one already. Raises CommandError."""
     from gmesh.config.write import replace_file
 
+    if not _WORD.fullmatch(name):
+        raise CommandError("Invalid Name in input!")
     path = context.hosts / name
     if len(os.fsencode(path)) >= _LONGEST_PATH:
         raise CommandError(f"Filename too long: {path}")

@@ -72,12 +72,12 @@ def _bits(arguments: list[str]) -> int:
     if not arguments:
         return DEFAULT_BITS
     digits = re.match(r"\s*[+-]?[0-9]{1,9}", arguments[0], re.ASCII)
-    bits = int(digits[0]) if digits else 0
+    bits = (int(digits[0]) if digits else 0) // 8 * 8
     if not SMALLEST_BITS <= bits <= LARGEST_BITS:
         raise CommandError(
             f"Invalid key size {bits} specified! It should be between {SMALLEST_BITS} and {LARGEST_BITS} bits."
         )
-    return bits - bits % 8
+    return bits
 
 
 def _rsa(context: Context, bits: int) -> None:

@@ -109,12 +109,12 @@ def _warn(context: Context, option: settings.Option, value: str) -> None:
     try:
         checks.convert(option, value)
     except checks.BadText as error:
-        sys.stderr.write(f"Warning: {error}\n")
+        sys.stderr.write(f"Warning: gmeshd would not take this value: {error}\n")
     if option.name == "ConnectTo" and is_node_name(value) and not (context.hosts / value).exists():
         near = nearest(value, _host_names(context))
-        sys.stderr.write(f"Warning: there is no host file {context.hosts / value} yet.{near}\n")
+        sys.stderr.write(f"Warning: gmeshd finds no host file {context.hosts / value} yet.{near}\n")
     if option.name in ("Name", "ConnectTo") and not value.startswith("$") and not is_node_name(value):
-        sys.stderr.write(f"Warning: {value} is no name of a node; allowed: letters, digits and _\n")
+        sys.stderr.write(f"Warning: gmeshd would not take this value: {value} is no name of a node\n")
 
 
 def _unknown(context: Context, variable: str, *, refuse: bool) -> None:
