@@ -30,17 +30,21 @@ from gmesh.mesh.events import (
     SessionDoubted,
 )
 from gmesh.proto.packet import NotAuthentic
-from gmesh.proto.sptps_flow import HANDSHAKE_RECORD, OVERHEAD, WORN_NUMBER
+from gmesh.proto.sptps_flow import HANDSHAKE_RECORD, NUMBER_SIZE, OVERHEAD, WORN_NUMBER
 from gmesh.proto.sptps_packet import HEAD_SIZE, ID_SIZE, NULL_ID, PROBE, node_id
 from gmesh.route.snapshot import RouteSnapshot
 from gmesh.values import ETHERNET_HEADER, MTU
 
 EVENT_INTERVAL = 1.0
 """Seconds between two doubts, or two tellings of relayed datagrams, for one node."""
-EARLY_DATAGRAMS = 32
-"""Datagrams kept for one node until the session in which they were sealed is there, and how many in all."""
-ALL_EARLY_DATAGRAMS = 512
+EARLY_DATAGRAMS = 256
+"""Datagrams kept for one node until the keys under which they were sealed are there, and how many in all. The meta
+connection that brings the end of a handshake, first or renewed, is slower than UDP."""
+ALL_EARLY_DATAGRAMS = 1024
 EARLY_SECONDS = 3.0
+EARLY_NUMBERS = 4096
+"""How far the number of such a datagram may be from the beginning, or from what a session expects: numbers go on when
+keys change. Whoever does not see the traffic cannot fill the room with garbage."""
 
 
 _REPLAYED = "drop replayed or far out of order"
@@ -53,12 +57,21 @@ class _Straight(NamedTuple):
     source: Endpoint
     socket: Any
 
+    @property
+    def number(self) -> int:
+        """The number of the record, as far as it is there."""
+        return int.from_bytes(self.datagram[HEAD_SIZE : HEAD_SIZE + NUMBER_SIZE], "big")
+
 
 class _Detoured(NamedTuple):
     """An early datagram, without ids, that came through a relay or by TCP."""
 
     datagram: bytes
     by_tcp: bool
+
+    @property
+    def number(self) -> int:
+        return int.from_bytes(self.datagram[:NUMBER_SIZE], "big")
 
 
 class SealedReceiver:
@@ -192,8 +205,8 @@ class SealedReceiver:
 
     # Sessions
 
-    def session_added(self, flow: Flow, now: float) -> None:
-        """There is a new session: what came before it may be opened now."""
+    def keys_added(self, flow: Flow, now: float) -> None:
+        """There is a new session, or a new key in one: what came before it may be opened now."""
         for early in self._early.take(flow.name, now):
             self._retrying = True
             if isinstance(early, _Straight):
@@ -294,16 +307,21 @@ class SealedReceiver:
             self._tally["drop stranger"] += 1
             return
         self._tally["early"] += 1
-        self._early.add(name, early, now)
+        if early.number < EARLY_NUMBERS:
+            self._early.add(name, early, now)
         if self._flows.get_or_add(name).wants_key(now):
             self._events.append(KeyNeeded(name))
 
     def _not_opened(self, flow: Flow, early: _Straight | _Detoured, now: float) -> None:
         """Garbage, or the first of a session that the node has begun: only the mesh can tell."""
         self._tally["drop not authentic"] += 1
-        if not self._retrying:
+        if self._retrying:
+            return
+        number = early.number
+        expected = [0, *(session.flow.window.expected for session in flow.sessions.all)]
+        if any(abs(number - each) < EARLY_NUMBERS for each in expected):
             self._early.add(flow.name, early, now)
-            self._doubt(flow, now)
+        self._doubt(flow, now)
 
     def _doubt(self, flow: Flow, now: float) -> None:
         if now - flow.doubted_at >= EVENT_INTERVAL:

@@ -186,7 +186,7 @@ class SlowDataPlane:
         """The flow is the plane's until `session_state` gives it back; what came too early for it is opened now."""
         flow = self._flows.get_or_add(action.node)
         flow.sessions.add(PeerSession(action, with_header=self._with_header))
-        self._sealed.session_added(flow, self._clock())
+        self._sealed.keys_added(flow, self._clock())
         self._tell()
 
     def use_session(self, action: UseSession) -> None:
@@ -216,7 +216,7 @@ class SlowDataPlane:
         datagram = perform_step(session.flow, action.step, now)
         if isinstance(action.step, StageReceiveKey):
             # Datagrams under this key overtake the handshake record that lets us make it.
-            self._sealed.session_added(flow, now)
+            self._sealed.keys_added(flow, now)
         if datagram is not None:
             self._events.append(HandshakeSealed(action.node, action.session, datagram))
         self._tell()

@@ -17,7 +17,7 @@ from gmesh.dataplane.udp_sockets import UdpOptions, open_udp
 from gmesh.device.base import DeviceStatistics
 from gmesh.mesh.actions import InstallSession, SetPath, UseSession
 from gmesh.proto.packet import PacketKey
-from gmesh.proto.sptps_flow import DEFAULT_REPLAY_WINDOW, FlowState, WindowState
+from gmesh.proto.sptps_flow import DEFAULT_REPLAY_WINDOW, DatagramFlow, FlowState, WindowState
 from gmesh.proto.sptps_handshake import TINC_SUITE, TrafficKey
 from gmesh.route.snapshot import RouteNode, RouteSettings, RouteSnapshot
 from gmesh.values import MTU, OPTION_PMTU, OPTION_VERSION_SHIFT, Address, Subnet
@@ -187,7 +187,13 @@ class PlaneUnderTest:
         )
 
     def path(self, node: str, address: Address | None, min_mtu: int = MTU, **more: Any) -> None:
-        self.plane.set_path(SetPath(node, address, udp=True, min_mtu=min_mtu, mtu=MTU, **more))
+        self.plane.set_path(SetPath(node, address, min_mtu=min_mtu, mtu=MTU, **({"udp": True} | more)))
+
+    def flow_of(self, peer: str, number: int = 1) -> DatagramFlow:
+        """What this plane would seal and open with, for a test that does so in its place."""
+        state = self.plane.session_state(peer, number)
+        assert state is not None
+        return DatagramFlow(state)
 
     def seen(self, kind: type) -> list[Any]:
         return [event for event in self.events if isinstance(event, kind)]
