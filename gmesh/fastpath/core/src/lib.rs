@@ -3,3 +3,4 @@
 //! The wire forms are tinc's. Not here: handshakes, gossip, policy, which are Python's; and Python itself.
 
 pub mod crypto;
+pub mod flow;
