@@ -534,9 +534,8 @@ def test_requirement_2_a_renewal_under_traffic_loses_nothing(build: Build, start
                 mesh.sessions[name].renew(1.0)
                 mesh.steps(name, "beta" if name == "alpha" else "alpha")
         if number % 3 == 0:
-            gevent.sleep(0)
-            mesh.turn("alpha", "beta")
-            mesh.turn("beta", "alpha")
+            gevent.sleep(0.001)
+            mesh.turned()
     wait_until(mesh.turned)
     wait_until(lambda: len(beta.device.written) == 200 and len(alpha.device.written) == 200)
     # Those that overtook the handshake come behind some that did not.
