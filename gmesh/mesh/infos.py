@@ -24,6 +24,8 @@ UDP_INFO_MINOR = 5
 MTU_INFO_MINOR = 6
 RELAY_BURST, RELAY_RATE = 1000, 200.0
 """So many of others' hints are passed on at once, and per second."""
+LOOKING_SECONDS = 15.0
+"""How long after the last packet for a node it is worth while to be found by it."""
 MAX_TOLD = 4096
 """Nodes that were told something and may not be told again at once."""
 
@@ -70,7 +72,12 @@ class Infos:
         hearsay = source.connection is None and (path is None or not path.confirmed)
         if hearsay and path is not None and is_probeable(request.address):
             actions += path.offer(request.address, Source.REFLEXIVE, now)
-        if target is None or target is self._registry.me or not self._relayed.take(now):
+        if target is self._registry.me:
+            if path is not None and path.wants_help and path.recent_traffic(now, LOOKING_SECONDS):
+                # Both have to look for each other, and what we send may need no answer that would tell it of us.
+                actions += self.address_to(source, now)
+            return actions
+        if target is None or not self._relayed.take(now):
             return actions
         relay = self._static_relay(target)
         if relay is None or relay is self._registry.me or not self._leads_on(connection, relay):

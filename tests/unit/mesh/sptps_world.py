@@ -24,6 +24,7 @@ from gmesh.mesh.actions import (
     InstallSession,
     Log,
     OpenHandshake,
+    ProceedHandshake,
     SendLine,
     SendProbe,
     SessionStep,
@@ -339,15 +340,25 @@ class Node:
 
 
 def connect(a: Node, b: Node, options: int = 0) -> None:
-    """Both handshakes are done. Each sees the other at the host it sends from, with the port that it announces."""
+    """Both handshakes are done, unless an end would have one of them wait. Each sees the other at the host it sends
+    from, with the port that it announces."""
     numbers = {end: next(end.numbers) for end in (a, b)}
     for here, there in ((a, b), (b, a)):
         here.peers[numbers[here]] = (there, numbers[there])
+    proceed: list[Action] = []
     for here, there, outgoing in ((a, b, True), (b, a, False)):
         number, now, mesh = numbers[here], here.world.now, here.mesh
         here.perform(mesh.connection_opened(number, there.name, outgoing, now))
         here.perform(mesh.peer_identified(number, there.name, now))
-        mesh.peer_verified(number, now)
+        verified = mesh.peer_verified(number, now)
+        here.perform(verified)
+        proceed += [action for action in verified if isinstance(action, ProceedHandshake)]
+    for here, there in ((a, b), (b, a)):
+        number, now, mesh = numbers[here], here.world.now, here.mesh
+        if len(proceed) < 2:
+            here.peers.pop(number, None)
+            here.perform(mesh.connection_closed(number, now))
+            continue
         ours, theirs = mesh.settings.options | options, there.mesh.settings.options | options
         ack = Active(there.name, "655", 10, 10, theirs, ours)
         here.perform(mesh.peer_active(number, ack, Address(there.host.address.host, "50123"), now, "10.0.0.1"))
@@ -371,7 +382,13 @@ def pair(**settings: object) -> tuple[Node, Node]:
 
 
 def line_of_three(
-    *, nat: bool = False, bob_deaf: bool = False, know: bool = True, relay_sptps: bool = True, **settings: object
+    *,
+    nat: bool = False,
+    bob_deaf: bool = False,
+    ends_deaf: bool = False,
+    know: bool = True,
+    relay_sptps: bool = True,
+    **settings: object,
 ) -> tuple[Node, Node, Node]:
     """alice - bob - carol, connected. With ``know`` the ends have each other's keys on file."""
     world = World()
@@ -386,6 +403,7 @@ def line_of_three(
     if know:
         alice.knows(carol)
         carol.knows(alice)
+    alice.host.down = carol.host.down = ends_deaf
     connect(alice, bob)
     connect(carol, bob)
     world.run(0.3)
