@@ -476,8 +476,8 @@ def test_a_packet_of_tinc_that_was_compressed_by_mistake_is_a_frame_again(build:
 def real_sessions(alpha: PlaneUnderTest, beta: PlaneUnderTest) -> tuple[DatagramSession, DatagramSession]:
     """The sessions of both ends, whose flows are with the planes."""
     pair = (
-        DatagramSession(**arguments("alpha", "beta", True, now=1.0)),
-        DatagramSession(**arguments("beta", "alpha", False, now=1.0)),
+        DatagramSession(**arguments("alpha", "beta", True, now=1.0, entropy=os.urandom)),
+        DatagramSession(**arguments("beta", "alpha", False, now=1.0, entropy=os.urandom)),
     )
     exchange(*pair, now=1.0)
     for me, peer, session in ((alpha, "beta", pair[0]), (beta, "alpha", pair[1])):
