@@ -115,11 +115,13 @@ relay() {
     restart B
     check off-own "B" "what is for B arrives" wait_for 10 "A reaches B" reachable A B
     check off "B" "B forwards nothing" never 1.5 reachable A C
-    configure B Forwarding kernel
-    restart B
-    make_router B
-    in_ns B sysctl -qw net.ipv4.conf.all.send_redirects=0 net.ipv4.conf.vpn0.send_redirects=0 net.ipv4.conf.all.rp_filter=0
-    check kernel "B" "B's kernel forwards" wait_for 10 "A reaches C with a hop more" ttl 63
+    if ! second A C; then # what SPTPS seals from end to end is not for the relay's kernel to see
+        configure B Forwarding kernel
+        restart B
+        make_router B
+        in_ns B sysctl -qw net.ipv4.conf.all.send_redirects=0 net.ipv4.conf.vpn0.send_redirects=0 net.ipv4.conf.all.rp_filter=0
+        check kernel "B" "B's kernel forwards" wait_for 10 "A reaches C with a hop more" ttl 63
+    fi
     configure B Forwarding internal
     configure A DirectOnly yes
     restart B
