@@ -5,7 +5,9 @@ Not here: reading files (`gmesh.config`), and what a changed value leads to (`re
 
 from __future__ import annotations
 
+import contextlib
 import socket as std_socket
+from collections.abc import Mapping
 
 from gmesh.config.address_cache import AddressCache
 from gmesh.config.directory import Directory
@@ -52,6 +54,8 @@ def mesh_settings(server: Server, port: str, *, sptps: bool = False) -> MeshSett
 
     Raises ConfigError for algorithms that do not exist here.
     """
+    # Reading a thousand host files takes a while: once for all that is in them.
+    hosts = other_hosts(server)
     return MeshSettings(
         name=server.name,
         port=port,
@@ -62,9 +66,9 @@ def mesh_settings(server: Server, port: str, *, sptps: bool = False) -> MeshSett
         key_expire=float(server.get_int("KeyExpire")),
         algorithms=packet_algorithms(server),
         mtu_limit=min(server.get_int("PMTU") or MTU, MTU),
-        peer_mtu_limits=peer_mtu_limits(server.directory),
+        peer_mtu_limits={name: host.pmtu for name, host in hosts.items() if host.pmtu is not None},
         tunnel_server=server.get_bool("TunnelServer"),
-        host_subnets=host_subnets(server) if is_strict(server) else None,
+        host_subnets=host_subnets(hosts) if is_strict(server) else None,
         local_discovery=server.get_bool("LocalDiscovery"),
         udp_discovery=server.get_bool("UDPDiscovery"),
         udp_discovery_interval=float(server.get_int("UDPDiscoveryInterval")),
@@ -74,7 +78,7 @@ def mesh_settings(server: Server, port: str, *, sptps: bool = False) -> MeshSett
         mtu_info_interval=float(server.get_int("MTUInfoInterval")),
         auto_connect=server.get_bool("AutoConnect"),
         connect_to=frozenset(server.connect_to),
-        acquaintances=acquaintances(server) if server.get_bool("AutoConnect") else {},
+        acquaintances=acquaintances(server.directory, hosts) if server.get_bool("AutoConnect") else {},
         mac_expire=float(server.get_int("MACExpire")) if server.get_str("Mode") == "switch" else None,
     )
 
@@ -84,33 +88,30 @@ def is_strict(server: Server) -> bool:
     return server.get_bool("StrictSubnets") or server.get_bool("TunnelServer")
 
 
-def host_subnets(server: Server) -> dict[str, frozenset[Subnet]]:
-    """The subnets of all other nodes that have any in their host files."""
+def other_hosts(server: Server) -> dict[str, Host]:
+    """All host files but our own, as far as they can be read."""
     found = {}
     for name in server.directory.host_names():
-        try:
-            subnets = frozenset(server.directory.host(name).subnets)
-        except ConfigError:
-            continue
-        if subnets and name != server.name:
-            found[name] = subnets
+        if name != server.name:
+            with contextlib.suppress(ConfigError):
+                found[name] = server.directory.host(name)
     return found
 
 
-def acquaintances(server: Server) -> dict[str, bool]:
-    """The other nodes whose keys we have, and whether an address of theirs is on file."""
-    cached = AddressCache(server.directory)
+def host_subnets(hosts: Mapping[str, Host]) -> dict[str, frozenset[Subnet]]:
+    """The subnets of all nodes that have any in their host files."""
+    return {name: frozenset(host.subnets) for name, host in hosts.items() if host.subnets}
+
+
+def acquaintances(directory: Directory, hosts: Mapping[str, Host]) -> dict[str, bool]:
+    """The nodes whose keys we have, and whether an address of theirs is on file."""
+    cached = AddressCache(directory)
     found = {}
-    for name in server.directory.host_names():
-        if name == server.name:
-            continue
-        try:
-            host = server.directory.host(name)
+    for name, host in hosts.items():
+        with contextlib.suppress(KeyFileError):
             if host.ed25519_public_key() is None:
                 host.rsa_public_key()
-        except (ConfigError, KeyFileError):
-            continue
-        found[name] = bool(host.addresses or cached.addresses(name))
+            found[name] = bool(host.addresses or cached.addresses(name))
     return found
 
 
@@ -124,19 +125,6 @@ def packet_algorithms(server: Server) -> PacketAlgorithms:
         raise ConfigError("Unrecognized digest type!", key="Digest")
     mac_length = min(server.get_int("MACLength"), digest.size)
     return PacketAlgorithms(cipher.nid, digest.nid, mac_length, server.get_int("Compression"))
-
-
-def peer_mtu_limits(directory: Directory) -> dict[str, int]:
-    """PMTU of the host files that set one."""
-    limits = {}
-    for name in directory.host_names():
-        try:
-            pmtu = directory.host(name).pmtu
-        except ConfigError:
-            continue
-        if pmtu is not None:
-            limits[name] = pmtu
-    return limits
 
 
 def route_settings(server: Server, *, tap: bool) -> RouteSettings:

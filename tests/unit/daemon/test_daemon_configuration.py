@@ -16,7 +16,6 @@ from gmesh.daemon.configuration import (
     dial_candidates,
     mesh_settings,
     option_bits,
-    peer_mtu_limits,
     route_settings,
     socket_options,
 )
@@ -110,7 +109,8 @@ def test_candidates_are_in_file_order_with_their_ports(tmp_path: Path) -> None:
 
 
 def test_limits_of_peers(tmp_path: Path) -> None:
-    assert peer_mtu_limits(directory(tmp_path, b="PMTU = 1300\n", c="")) == {"b": 1300}
+    server = directory(tmp_path, own="PMTU = 1200\n", b="PMTU = 1300\n", c="").server()
+    assert mesh_settings(server, "655").peer_mtu_limits == {"b": 1300}
 
 
 @pytest.mark.parametrize("line", ["Cipher = rot13", "Digest = crc32"])
