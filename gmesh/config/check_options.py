@@ -122,6 +122,8 @@ def _one(source: Source, option: Option, entry: Entry, own_name: str) -> Iterato
         explanation = "It counts here too, but other nodes get it with the host file." if source.own else "No effect."
         commands = (remove, f"add {option.name} {shlex.quote(entry.value)}") if source.own else (remove,)
         yield Finding(Level.WARNING, text, *where, explanation, commands)
+        if not source.own:
+            return
     try:
         checks.convert(option, entry.value)
     except checks.BadText as error:

@@ -130,7 +130,7 @@ def _proxy(option: Option, text: str) -> str:
     try:
         ProxySettings.parse(text)
     except ValueError as error:
-        raise BadText(f"{error}; allowed: {option.values}") from None
+        raise BadText(f"{shown(str(error))}; allowed: {option.values}") from None
     return text.strip()
 
 

@@ -59,10 +59,16 @@ class Side:
     program: Path
     where: Path
     environment: dict[str, str] = field(default_factory=dict)
+    options: tuple[str, ...] = ("-c", "net")
 
-    def run(self, *words: str, text: str | bytes = "", options: tuple[str, ...] = ("-c", "net")) -> Result:
+    def run(self, *words: str, text: str | bytes = "", options: tuple[str, ...] | None = None) -> Result:
         done = subprocess.run(
-            [str(self.program), *options, f"--pidfile={self.where / 'd.pid'}", *words],
+            [
+                str(self.program),
+                *(self.options if options is None else options),
+                f"--pidfile={self.where / 'd.pid'}",
+                *words,
+            ],
             cwd=self.where,
             input=text.encode() if isinstance(text, str) else text,
             capture_output=True,
@@ -119,7 +125,7 @@ class Pair:
     def copy(self, directory: Path) -> None:
         self.prepare(lambda net: shutil.copytree(directory, net))
 
-    def same(self, *words: str, text: str | bytes = "", options: tuple[str, ...] = ("-c", "net")) -> Result:
+    def same(self, *words: str, text: str | bytes = "", options: tuple[str, ...] | None = None) -> Result:
         """Run a command on both sides and hold the results together; returns what both did."""
         theirs, ours = (side.run(*words, text=text, options=options) for side in self.sides)
         assert ours == theirs, (words, text)
