@@ -9,7 +9,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from gmesh.config import edit
-from gmesh.config.lexer import parse
+from gmesh.config.keys import ED25519_PUBLIC_LABEL, RSA_PUBLIC_LABELS
+from gmesh.config.lexer import Document, parse
 from gmesh.config.notices import printable
 from gmesh.config.write import replace_file
 from gmesh.errors import ConfigError
@@ -24,10 +25,17 @@ _PROVED = "# told by the node itself, which proved it with its RSA key"
 _UNPROVED = "# told through the mesh and proved by nothing: compare it with the node's own"
 
 
+def has_rsa_key(document: Document) -> bool:
+    return any(entry.key.lower() in ("publickey", "publickeyfile") for entry in document.entries) or any(
+        block.label in RSA_PUBLIC_LABELS for block in document.blocks
+    )
+
+
 def store_public_key(directory: Directory, name: str, public: bytes, *, proved: bool) -> None:
     """Append the Ed25519 key (32 bytes, a usable one) to hosts/NAME, which is made where there is none.
 
-    Raises ConfigError where the file names a key already or would not be read as it should, and OSError.
+    Raises ConfigError where the file names a key already or would not be read as it should, and OSError. A key that
+    nothing proves is not put beside an RSA key either: a false one would keep out a node of tinc 1.0 (requirement 30).
     """
     from gmesh.crypto import ed25519
 
@@ -40,9 +48,11 @@ def store_public_key(directory: Directory, name: str, public: bytes, *, proved: 
     def append(text: str) -> str:
         document = parse(text.encode("utf-8", "surrogateescape"), printable(path))
         if any(entry.key.lower() == option.lower() for entry in document.entries for option in OPTIONS) or any(
-            block.label == "ED25519 PUBLIC KEY" for block in document.blocks
+            block.label == ED25519_PUBLIC_LABEL for block in document.blocks
         ):
             raise ConfigError("there is an Ed25519 key already", printable(path))
+        if not proved and has_rsa_key(document):
+            raise ConfigError("nothing proves it, while the file has an RSA key that could", printable(path))
         end = "" if not text or text.endswith("\n") else "\n"
         return f"{text}{end}{addition}"
 

@@ -70,6 +70,7 @@ def mesh_settings(server: Server, port: str, *, sptps: bool = False) -> MeshSett
         tunnel_server=server.get_bool("TunnelServer"),
         host_subnets=host_subnets(hosts) if is_strict(server) else None,
         local_discovery=server.get_bool("LocalDiscovery"),
+        trust_on_first_use=server.get_bool("TrustOnFirstUse"),
         udp_discovery=server.get_bool("UDPDiscovery"),
         udp_discovery_interval=float(server.get_int("UDPDiscoveryInterval")),
         udp_discovery_keepalive=float(server.get_int("UDPDiscoveryKeepaliveInterval")),
@@ -166,7 +167,7 @@ def socket_options(server: Server) -> SocketOptions:
 def credentials(server: Server, name: str, known: KnownKeys | None = None) -> PeerCredentials:
     """What the handshake needs to know of a peer. Raises PeerError with the reason and what to do.
 
-    Ed25519 keys count only where we have one: the host file's, else one that the peer has proved to ``known``.
+    Ed25519 keys count only where we have one: the host file's, else one that the peer has proved (``known``).
     """
     directory = server.directory
     if not directory.host_exists(name):
@@ -176,7 +177,7 @@ def credentials(server: Server, name: str, known: KnownKeys | None = None) -> Pe
     try:
         host = directory.host(name)
         if known is not None and sptps:
-            ed25519_key = host.ed25519_public_key() or known.proved_key(name)
+            ed25519_key = host.ed25519_public_key() or known.public_key(name)
         try:
             rsa_key = host.rsa_public_key()
         except KeyFileError:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import logging
 import os
-from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -18,7 +17,7 @@ import gevent.event
 from gmesh.config.directory import Directory
 from gmesh.config.learned import store_public_key
 from gmesh.config.notices import printable
-from gmesh.crypto.ed25519 import Ed25519PrivateKey, public_to_text
+from gmesh.crypto.ed25519 import Ed25519PrivateKey
 from gmesh.daemon.logging_setup import log
 from gmesh.errors import ConfigError, KeyFileError
 from gmesh.values import is_node_name
@@ -27,7 +26,7 @@ LOOK_INTERVAL = 5.0
 """Seconds between looks whether host files have changed: a key that was put there needs no reload."""
 
 MAX_TOLD = 5000
-"""Keys that are kept without a file at most."""
+"""Keys that are kept without a file, and that wait to be stored, at most."""
 
 _Signature = tuple[int, int, int]
 _ABSENT: _Signature = (0, 0, 0)
@@ -35,7 +34,7 @@ _ABSENT: _Signature = (0, 0, 0)
 
 @dataclass(frozen=True, slots=True)
 class ToldKey:
-    """A key that a node told us. ``proved`` if its RSA key proved it."""
+    """A key that is to be stored. ``proved`` if its owner's RSA key proved it."""
 
     public: bytes
     proved: bool
@@ -50,8 +49,9 @@ class KnownKeys:
         self._files: dict[str, _Signature] = {}
         self._filed: dict[str, bytes] = {}
         self._unusable: set[str] = set()
-        self._told: dict[str, ToldKey] = {}
-        self._to_store: deque[str] = deque()
+        self._proved: dict[str, bytes] = {}
+        """Keys that count although no file has them, yet or at all."""
+        self._to_store: dict[str, ToldKey] = {}
         self._news = gevent.event.Event()
         self.on_change: Callable[[], object] = lambda: None
         """Called when a key is known, changed or gone."""
@@ -65,13 +65,7 @@ class KnownKeys:
         filed = self._filed.get(name)
         if filed is not None:
             return filed
-        told = self._told.get(name)
-        return None if told is None else told.public
-
-    def proved_key(self, name: str) -> bytes | None:
-        """A key that may let a node in although no file has it (yet): one that its RSA key proved."""
-        told = self._told.get(name)
-        return told.public if told is not None and told.proved else None
+        return self._proved.get(name)
 
     # Files
 
@@ -121,34 +115,25 @@ class KnownKeys:
         if key is not None:
             self._filed[name] = key
             # The file's word counts from now on.
-            self._told.pop(name, None)
+            self._proved.pop(name, None)
         return before != key
 
     # What nodes tell
 
-    def told(self, name: str, public: bytes, *, proved: bool) -> bool:
-        """A node told us its key: remember and store it, unless there is one. Returns whether it is news.
-
-        A key that an RSA key proved takes the place of one that nothing did, as long as no file has that.
-        """
-        before = self._told.get(name)
-        if name in self._filed or name in self._unusable or (before is not None and (before.proved or not proved)):
-            return False
-        if before is None and len(self._told) >= MAX_TOLD:
-            return False
-        self._told[name] = ToldKey(public, proved)
-        if not proved:
-            text = (
-                f"The Ed25519 key {public_to_text(public)} of {name} came through the mesh and is trusted on first "
-                f"use: nothing proves it, so compare it with {name}'s own"
-            )
-            log(0, logging.WARNING, text, "trust on first use")
-        else:
-            log(0, logging.INFO, f"{name} proved its Ed25519 key with its RSA key: SPTPS is spoken from now on")
-        self._to_store.append(name)
+    def told(self, name: str, public: bytes, *, proved: bool) -> None:
+        """A node told us its key, which is to be stored. One that its RSA key proved counts from now on; of others only
+        the file's word counts, once it has them, so that nobody is kept out by what anybody may have said."""
+        if name in self._filed or name in self._unusable or len(self._to_store) >= MAX_TOLD:
+            return
+        waiting = self._to_store.get(name)
+        if waiting is not None and waiting.proved:
+            return
+        if proved and len(self._proved) < MAX_TOLD:
+            self._proved[name] = public
+            log(0, logging.INFO, f"{name} proved its Ed25519 key by its RSA key: SPTPS is spoken from now on")
+            self.on_change()
+        self._to_store[name] = ToldKey(public, proved)
         self._news.set()
-        self.on_change()
-        return True
 
     def keep(self) -> None:
         """Store what nodes told us and look for changed files, for ever."""
@@ -156,14 +141,15 @@ class KnownKeys:
             self._news.wait(LOOK_INTERVAL)
             self._news.clear()
             while self._to_store:
-                self._store(self._to_store.popleft())
+                name, told = next(iter(self._to_store.items()))
+                self._store(name, told)
+                # Meanwhile there may be something better to store.
+                if self._to_store[name] is told:
+                    del self._to_store[name]
             if self.refresh():
                 self.on_change()
 
-    def _store(self, name: str) -> None:
-        told = self._told.get(name)
-        if told is None:
-            return
+    def _store(self, name: str, told: ToldKey) -> None:
         file = printable(self._directory.host_file(name))
         try:
             # The disk may take its time.
@@ -172,7 +158,8 @@ class KnownKeys:
             )
         except (OSError, ConfigError) as error:
             reason = error.strerror if isinstance(error, OSError) else error
-            text = f"Could not store the Ed25519 key of {name} in {file}: {reason}. It counts until gmeshd ends"
-            log(0, logging.ERROR, text, "store key")
+            text = f"The Ed25519 key that {name} told is not stored in {file}: {reason}"
+            debug, level = (0, logging.ERROR) if told.proved or isinstance(error, OSError) else (1, logging.INFO)
+            log(debug, level, text, "store key")
         else:
             log(1, logging.INFO, f"The Ed25519 key of {name} is stored in {file}")

@@ -58,6 +58,8 @@ class MeshSettings:
     """Look for nodes in our own network: at the local addresses that they announce, and by broadcast."""
     mac_expire: float | None = None
     """How long a learned MAC address may be silent; None where none are learned."""
+    trust_on_first_use: bool = True
+    """Believe a node whose Ed25519 key is not known what it tells of it by way of other nodes (requirement 4)."""
     max_nodes: int = 3000
     """This and the others: what members may make us remember, ten megabytes in all (requirement 12). Each kind may take
     most of ``max_database``, so that a mesh may have many nodes or many subnets."""

@@ -476,6 +476,9 @@ class SptpsChannel:
             return [Log(logging.WARNING, 0, text, f"public key {self.node.name}")]
         if now - self._asked_at > ASKED_SECONDS or self._minor < 2:
             return [self._ignored("a public key that nobody asked for")]
+        if not self.settings.trust_on_first_use:
+            text = f"{self.node.name} tells its Ed25519 key, which nothing proves: TrustOnFirstUse = no refuses it"
+            return [Log(logging.WARNING, 0, text, f"public key {self.node.name}")]
         self._learned = public
         text = (
             f"Ed25519 key of {self.node.name} learned by way of other nodes and trusted from now on; "

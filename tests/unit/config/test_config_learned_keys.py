@@ -30,6 +30,8 @@ def directory(tmp_path: Path) -> Directory:
 def test_requirement_30_the_file_is_what_it_was_and_one_key_more(
     directory: Directory, before: str, proved: bool
 ) -> None:
+    if PEM.strip() in before and not proved:
+        return
     path = directory.host_file("bob")
     path.write_bytes(before.encode("latin-1"))
     path.chmod(0o640)
@@ -45,6 +47,19 @@ def test_requirement_30_the_file_is_what_it_was_and_one_key_more(
     assert host.ed25519_public_key() == PUBLIC
     if PEM in before:
         assert host.rsa_public_key() == private_key("bob").public
+
+
+@pytest.mark.parametrize("before", [PEM, "PublicKey = ABCDEF\n", "PublicKeyFile = bob.pem\n"])
+def test_requirement_30_what_nothing_proves_keeps_no_node_with_an_rsa_key_out(
+    directory: Directory, before: str
+) -> None:
+    path = directory.host_file("bob")
+    path.write_text(before)
+    with pytest.raises(ConfigError, match="RSA"):
+        store_public_key(directory, "bob", PUBLIC, proved=False)
+    assert path.read_text() == before
+    store_public_key(directory, "bob", PUBLIC, proved=True)
+    assert directory.host("bob").ed25519_public_key() == PUBLIC
 
 
 def test_a_node_without_a_file_gets_one(directory: Directory) -> None:

@@ -8,9 +8,9 @@ from gmesh.config import checks
 from gmesh.config.settings import Scope, all_options, as_text, configspec, find, nearest
 
 
-def test_all_options_of_both_generations_are_declared() -> None:
+def test_all_options_of_both_generations_and_our_own_are_declared() -> None:
     names = {option.name for option in all_options().values()}
-    assert len(names) == 76
+    assert len(names) == 77
     assert {
         "Name",
         "ConnectTo",
@@ -55,7 +55,7 @@ def test_nearest_name(wrong: str, meant: str | None) -> None:
 
 
 def test_configspec_validates_through_configobj() -> None:
-    assert len(configspec()) == 76
+    assert len(configspec()) == 77
     values, errors = checks.validate({"Port": "5", "Subnet": ["10.0.0.0/8#5", "x"], "Mode": "HUB", "Hostnames": "1"})
     assert values["Port"] == "5"
     assert values["Mode"] == "hub"

@@ -13,6 +13,7 @@ from gmesh.config.directory import Directory
 from gmesh.crypto.ed25519 import Ed25519PrivateKey, public_to_pem, public_to_text
 from gmesh.daemon import known_keys
 from gmesh.daemon.known_keys import KnownKeys
+from tests.vectors.legacy import private_key
 
 OURS = Ed25519PrivateKey.from_seed(b"u" * 32)
 ONE = Ed25519PrivateKey.from_seed(b"1" * 32).public
@@ -65,7 +66,6 @@ def test_every_form_of_a_host_files_key(desk: Desk) -> None:
     desk.host("e", "Ed25519PublicKey = nonsense\n")
     keys = desk.keys()
     assert [keys.public_key(name) for name in "abcdef"] == [ONE, TWO, ONE, None, None, None]
-    assert [keys.proved_key(name) for name in "abcdef"] == [None] * 6
     assert keys.private_key is OURS
 
 
@@ -103,42 +103,52 @@ def test_a_key_put_into_a_host_file_is_seen_without_a_reload(desk: Desk, monkeyp
 def test_a_proved_key_counts_at_once_and_is_stored(desk: Desk) -> None:
     desk.host("a", "Subnet = 10.0.0.1\n")
     keys = desk.keys()
-    assert keys.told("a", ONE, proved=True)
-    assert (keys.public_key("a"), keys.proved_key("a"), desk.changes) == (ONE, ONE, 1)
+    keys.told("a", ONE, proved=True)
+    assert (keys.public_key("a"), desk.changes) == (ONE, 1)
     desk.keep(keys)
     wait_for(lambda: Directory(desk.base).host("a").ed25519_public_key() == ONE)
     assert KnownKeys(OURS, Directory(desk.base)).public_key("a") == ONE
 
 
-def test_requirement_4_an_unproved_key_is_trusted_with_a_warning_and_lets_nobody_in(
-    desk: Desk, log_lines: list[str]
-) -> None:
+def test_requirement_4_an_unproved_key_counts_once_the_file_has_it(desk: Desk) -> None:
+    desk.host("b", private_key("bob").public.to_pem())
     keys = desk.keys()
-    assert keys.told("a", ONE, proved=False)
-    assert (keys.public_key("a"), keys.proved_key("a")) == (ONE, None)
-    assert any("nothing proves it" in line for line in log_lines)
+    for name in ("a", "b"):
+        keys.told(name, ONE, proved=False)
+    assert (keys.public_key("a"), desk.changes) == (None, 0)
+    desk.keep(keys)
+    wait_for(lambda: keys.public_key("a") == ONE)
+    assert desk.changes == 1
+    assert "proved by nothing" in (desk.hosts / "a").read_text()
+    # It would keep out a node of tinc 1.0, if it is false.
+    assert "Ed25519" not in (desk.hosts / "b").read_text()
+    assert keys.public_key("b") is None
 
 
 def test_requirement_4_nothing_is_put_in_the_place_of_a_key(desk: Desk) -> None:
-    desk.host("a", f"Ed25519PublicKey = {TEXT(ONE)}\n")
-    desk.host("b", "Ed25519PublicKey = nonsense\n")
+    files = {"a": f"Ed25519PublicKey = {TEXT(ONE)}\n", "b": "Ed25519PublicKey = nonsense\n"}
+    for name, text in files.items():
+        desk.host(name, text)
     keys = desk.keys()
-    for name in ("a", "b"):
-        assert not keys.told(name, TWO, proved=True)
+    for name in files:
+        keys.told(name, TWO, proved=True)
     assert (keys.public_key("a"), keys.public_key("b")) == (ONE, None)
-    assert keys.told("c", ONE, proved=False)
-    assert not keys.told("c", TWO, proved=False)
-    assert keys.public_key("c") == ONE
-    # What an RSA key proves is better than what nothing does.
-    assert keys.told("c", TWO, proved=True)
-    assert not keys.told("c", ONE, proved=True)
-    assert keys.public_key("c") == TWO
+    # What an RSA key proves is better than what nothing does, whichever came first.
+    keys.told("c", ONE, proved=False)
+    keys.told("c", TWO, proved=True)
+    keys.told("c", ONE, proved=False)
+    desk.keep(keys)
+    wait_for((desk.hosts / "c").exists)
+    assert Directory(desk.base).host("c").ed25519_public_key() == TWO
+    assert {name: (desk.hosts / name).read_text() for name in files} == files
 
 
 def test_requirement_12_told_keys_are_bounded(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(known_keys, "MAX_TOLD", 3)
     keys = desk.keys()
-    assert [keys.told(f"n{number}", ONE, proved=False) for number in range(5)] == [True] * 3 + [False] * 2
+    for number in range(5):
+        keys.told(f"n{number}", ONE, proved=True)
+    assert [keys.public_key(f"n{number}") for number in range(5)] == [ONE] * 3 + [None] * 2
 
 
 def test_a_directory_that_cannot_be_written_is_logged_and_the_key_counts_in_memory(
@@ -152,9 +162,9 @@ def test_a_directory_that_cannot_be_written_is_logged_and_the_key_counts_in_memo
 
     monkeypatch.setattr(known_keys, "store_public_key", refuse)
     desk.keep(keys)
-    assert keys.told("a", ONE, proved=True)
+    keys.told("a", ONE, proved=True)
     wait_for(lambda: any("Read-only" in line for line in log_lines))
-    assert keys.proved_key("a") == ONE
+    assert keys.public_key("a") == ONE
 
 
 def test_the_host_file_has_the_last_word(desk: Desk) -> None:
@@ -163,4 +173,4 @@ def test_the_host_file_has_the_last_word(desk: Desk) -> None:
     keys.told("a", ONE, proved=True)
     desk.host("a", f"Ed25519PublicKey = {TEXT(TWO)}\n")
     assert keys.refresh() == ["a"]
-    assert (keys.public_key("a"), keys.proved_key("a")) == (TWO, None)
+    assert keys.public_key("a") == TWO

@@ -262,6 +262,7 @@ OTHER_VALUES = {
     "StrictSubnets": "yes",
     "Subnet": "10.0.0.7",
     "TCPOnly": "yes",
+    "TrustOnFirstUse": "no",
     "TunnelServer": "yes",
     "UDPDiscovery": "no",
     "UDPDiscoveryInterval": "7",

@@ -268,6 +268,15 @@ def test_requirement_4_a_key_that_others_tell_is_used_with_a_warning_and_stored(
     assert any("trusted from now on" in text for text in alice.logs)
 
 
+def test_requirement_4_whoever_wants_refuses_keys_that_nothing_proves() -> None:
+    alice, _bob, carol = line_of_three(know=False, trust_on_first_use=False)
+    alice.send_data("carol")
+    alice.world.run(5.0)
+    assert lost(alice, carol)
+    assert not [action for action in alice.actions if isinstance(action, StorePublicKey)]
+    assert any("TrustOnFirstUse = no" in text for text in alice.logs)
+
+
 def test_requirement_4_nothing_is_written_over_a_known_key() -> None:
     alice, _bob, _carol = line_of_three()
     connection = next(iter(alice.peers))
