@@ -4,3 +4,4 @@
 
 pub mod crypto;
 pub mod flow;
+pub mod packet;
