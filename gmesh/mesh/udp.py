@@ -1,8 +1,9 @@
 """Whether and how UDP reaches one node: discovery of its address, health of the path, size of its frames.
 
 One machine for both generations: it sends probe frames, reads the answers and the flow's counters, and says by
-`SetPath` what may be used. Not here: keys (`legacy_channel.py`), which node is used as relay (routing), when an
-unproved address is probed (`punching.py`), which sizes are tried (`pmtu.py`), when a path counts as dead (`health.py`).
+`SetPath` what may be used. Not here: keys (`legacy_channel.py`, `sptps_channel.py`), which node is used as relay
+(routing), when an unproved address is probed (`discovery.py`), when a size is tried (`size_search.py`), when a path
+counts as dead (`health.py`).
 """
 
 from __future__ import annotations
@@ -11,23 +12,18 @@ import logging
 from collections.abc import Callable
 from enum import Enum, auto
 
+from gmesh.errors import GmeshError
 from gmesh.mesh.actions import Action, Log, SendProbe, SetPath
 from gmesh.mesh.candidates import EVERYBODY_NEAR, Candidates, Source, is_probeable
+from gmesh.mesh.discovery import Ask, Discovery
 from gmesh.mesh.events import FlowCounters, FlowReader
 from gmesh.mesh.health import NEVER, Health, Question, Questions, Timing, Verdict
 from gmesh.mesh.limits import TokenBucket
-from gmesh.mesh.pmtu import SMALL_PROBE, Overhead, PathMtu, Purpose, Round
-from gmesh.mesh.punching import Step, step
+from gmesh.mesh.pmtu import SMALL_PROBE, Overhead, PathMtu
+from gmesh.mesh.size_search import SizeSearch
 from gmesh.proto import probe
 from gmesh.proto.probe import ProbeKind
 from gmesh.values import Address
-
-IDLE = 30.0
-"""Without traffic for so many seconds a search only goes on at the ping interval."""
-NEARBY_FOR, NEARBY_INTERVAL = 10.0, 1.0
-"""LocalDiscovery: how long after a search began everybody in our own network is asked, and how often."""
-OTHERS_INTERVAL = 2.0
-"""How often the addresses of a dead path that were not in use are tried."""
 
 HEARSAY_BURST, HEARSAY_RATE = 60, 15.0
 """Probes (and per second) to addresses of one node of which only others say that it is there: a member can name anybody
@@ -35,7 +31,7 @@ in any number of keys and edges, and must not make us an amplifier (data-legacy 
 
 
 class State(Enum):
-    """What UDP to the node may do; the moves are in `UdpPath`'s docstring."""
+    """What UDP to the node may do; `_MOVES` has the moves."""
 
     OFF = auto()
     """Nothing goes to the node by UDP: unreachable, TCP only, or reached through another."""
@@ -51,13 +47,27 @@ class State(Enum):
     """The node does no PMTU discovery: UDP from the start without any proof (data-legacy 6)."""
 
 
+_MOVES: dict[State, frozenset[State]] = {
+    # Policy.
+    State.OFF: frozenset({State.WAITING, State.SEARCHING, State.TRUSTED}),
+    # A key.
+    State.WAITING: frozenset({State.SEARCHING, State.OFF}),
+    # An answer; or the key is lost.
+    State.SEARCHING: frozenset({State.CONFIRMED, State.WAITING, State.OFF}),
+    # Silence.
+    State.CONFIRMED: frozenset({State.DEAD, State.OFF}),
+    # An answer.
+    State.DEAD: frozenset({State.CONFIRMED, State.OFF}),
+    State.TRUSTED: frozenset({State.CONFIRMED, State.OFF}),
+}
+"""Where each state may lead, and what moves it there; policy, or the node's end, leads anything to OFF."""
+
+
 class UdpPath:
     """The machine for one node.
 
-    OFF -> WAITING or TRUSTED (`set_policy`), WAITING -> SEARCHING (key), SEARCHING, DEAD, TRUSTED -> CONFIRMED
-    (answer), CONFIRMED -> DEAD (silence); anything -> OFF (`down`, or policy). A lost key suspends probing without a
-    change of state, except SEARCHING -> WAITING. All times are the loop's seconds; `on_timeout` is called at
-    `next_timeout`.
+    A lost key suspends probing; only a search that never had an answer has to wait for the next. All times are the
+    loop's seconds; `on_timeout` is called at `next_timeout`.
     """
 
     def __init__(
@@ -78,31 +88,36 @@ class UdpPath:
         self.address: Address | None = None
         self.candidates = Candidates()
         self.mtu = PathMtu(limit)
-        self.ping_interval = ping_interval
-        self.local_discovery = False
         self.has_key = False
         self.last_wanted = -NEVER
-        self._smaller = own_name.encode() < node.encode()
         self._flows = flows
-        self._timing = timing or Timing()
+        self._timing = timing = timing or Timing()
+        self._ping_interval = ping_interval
+        self._sizes = SizeSearch(self.mtu, timing, ping_interval)
+        self._discovery = Discovery(self.candidates, timing, ping_interval, smaller=own_name.encode() < node.encode())
         self._questions = Questions(entropy, self._timing.answer_lifetime)
         self._health = Health(self._timing, self._questions)
         self._pmtu = True
         self._neighbour = False
         self._short_replies = False
-        self._discovery = True
+        self._discover = True
         self._published: SetPath | None = None
         self._seen: Address | None = None
         self._counters = FlowCounters()
         self._polled_at = 0.0
-        self._started = 0.0
-        self._died = 0.0
-        self._next_poll = self._next_probe = self._next_round = NEVER
-        self._verified_at = self._grown_at = -NEVER
-        self._nearby_at = -NEVER
+        self._next_poll = NEVER
         self._hearsay = [TokenBucket(HEARSAY_BURST, HEARSAY_RATE, 0.0)]
         if hearsay is not None:
             self._hearsay.append(hearsay)
+
+    @property
+    def local_discovery(self) -> bool:
+        """Whether everybody in our own network is asked for the node."""
+        return self._discovery.local
+
+    @local_discovery.setter
+    def local_discovery(self, on: bool) -> None:
+        self._discovery.local = on
 
     # What others read
 
@@ -134,8 +149,8 @@ class UdpPath:
     def min_mtu(self) -> int:
         """The largest frame (bytes) proved to arrive, 0 while UDP is not confirmed; what usually arrives, where UDP is
         taken for granted."""
-        if self.state is State.TRUSTED and not self._discovery:
-            return self.mtu.first_guess(4 if self.address is None else self.address.family)
+        if self.state is State.TRUSTED and not self._discover:
+            return self.mtu.first_guess(self._family)
         return self.mtu.min if self.confirmed else 0
 
     def recent_traffic(self, now: float, seconds: float) -> bool:
@@ -158,38 +173,38 @@ class UdpPath:
         self._neighbour = neighbour
         self._short_replies = short_replies
         if usable and self.state is State.OFF:
-            self._pmtu, self._discovery = pmtu, discovery
+            self._pmtu, self._discover = pmtu, discovery
             self._counters, self._polled_at = self._read(), now
             self._begin(now)
         elif not usable and self.state is not State.OFF:
-            self._reset(State.OFF)
-        elif usable and (pmtu, discovery) != (self._pmtu, self._discovery):
-            self._pmtu, self._discovery = pmtu, discovery
-            self._reset(State.OFF)
+            self._end()
+        elif usable and (pmtu, discovery) != (self._pmtu, self._discover):
+            self._pmtu, self._discover = pmtu, discovery
+            self._end()
             self._begin(now)
         return self._publish()
 
     def set_timing(self, timing: Timing) -> None:
         """Settings changed."""
-        self._timing = self._health.timing = timing
+        self._timing = self._health.timing = self._sizes.timing = self._discovery.timing = timing
 
     def down(self) -> list[Action]:
         """The node is unreachable: addresses and everything found are forgotten."""
         self.has_key = False
         self.address = None
         self.candidates.clear()
-        self._reset(State.OFF)
+        self._end()
         self._published = None
         return []
 
     def set_limit(self, limit: int, ping_interval: float, now: float) -> list[Action]:
         """Settings changed: the largest frame (bytes) ever tried, and the ping interval."""
-        self.ping_interval = ping_interval
+        self._ping_interval = self._sizes.ping_interval = self._discovery.ping_interval = ping_interval
         if limit != self.mtu.limit:
             self.mtu.restart(limit)
             if self.state in (State.CONFIRMED, State.DEAD) and self._pmtu:
                 self.mtu.proved(SMALL_PROBE)
-                self._next_round = now
+                self._sizes.hurry(now)
         return self._publish()
 
     def key_installed(self, overhead: Overhead, now: float) -> list[Action]:
@@ -204,12 +219,13 @@ class UdpPath:
         self._forget_questions()
         if self.state is State.OFF:
             return []
-        self._restart_stale_search(now)
+        if self.state is State.SEARCHING:
+            self._discovery.renew(now, self.last_wanted)
         if self.state is State.WAITING:
-            self.state = State.SEARCHING
-            self._started = now
+            self._move(State.SEARCHING)
+            self._discovery.begin(now)
         self._next_poll = min(self._next_poll, now + self._timing.poll_active)
-        self._next_round = now
+        self._sizes.hurry(now)
         actions = self._probe_now(now)
         return [*actions, *self._publish()]
 
@@ -217,10 +233,10 @@ class UdpPath:
         """The sending key is void; what is known of the path stays."""
         self.has_key = False
         self._forget_questions()
-        self.mtu.round = None
+        self._sizes.stop()
         if self.state is State.SEARCHING:
-            self.state = State.WAITING
-        self._next_poll = self._next_probe = self._next_round = NEVER
+            self._move(State.WAITING)
+        self._next_poll = self._discovery.next_probe = NEVER
         return self._publish()
 
     def offer(self, address: Address | None, source: Source, now: float) -> list[Action]:
@@ -234,7 +250,7 @@ class UdpPath:
         if new and self.has_key and self.state is State.DEAD:
             actions += self._ask(address, SMALL_PROBE, now)
         elif new and self.has_key and self.state is State.SEARCHING:
-            actions += self._search(now)
+            actions += self._probe_now(now)
         return [*actions, *self._publish()]
 
     def address_seen(self, address: Address, now: float) -> list[Action]:
@@ -248,7 +264,7 @@ class UdpPath:
         self._seen = address
         if self.state is not State.CONFIRMED or self._health.doubtful:
             self.address = address
-            self._verified_at = -NEVER
+            self._sizes.moved()
         actions: list[Action] = []
         if self.has_key and self._may_provoke(address, now):
             actions += self._ask(address, SMALL_PROBE, now)
@@ -279,7 +295,7 @@ class UdpPath:
             return []
         self.mtu.too_big(size)
         if self.mtu.round is None:
-            self._next_round = now
+            self._sizes.hurry(now)
         return self._publish()
 
     @property
@@ -313,15 +329,14 @@ class UdpPath:
         """The network may have changed: look at once."""
         if self.state in (State.OFF, State.WAITING) or not self.has_key:
             return []
-        self._grown_at = -NEVER
-        self._next_round = now
+        self._sizes.grow(now)
         return [*self._probe_now(now), *self._publish()]
 
     # Time
 
     def next_timeout(self) -> float:
         """When `on_timeout` is due; infinity where nothing is."""
-        return min(self._next_poll, self._next_probe, self._next_round)
+        return min(self._next_poll, self._discovery.next_probe, self._sizes.next_round)
 
     def on_timeout(self, now: float) -> list[Action]:
         due = self.next_timeout()
@@ -332,48 +347,52 @@ class UdpPath:
         actions: list[Action] = []
         if self._next_poll <= now:
             actions += self._poll(now)
-        if self._next_probe <= now:
+        if self._discovery.next_probe <= now:
             actions += self._probe_now(now)
-        if self._next_round <= now:
+        if self._sizes.next_round <= now:
             actions += self._drive_sizes(now)
         return [*actions, *self._publish()]
 
     # States
 
-    def _begin(self, now: float) -> None:
-        self._started = now
-        proof = self._pmtu and self._discovery
-        self.state = State.WAITING if proof else State.TRUSTED
-        if self.has_key:
-            if proof:
-                self.state = State.SEARCHING
-            self._next_probe = self._next_poll = self._next_round = now
-
-    def _reset(self, state: State) -> None:
+    def _move(self, state: State) -> None:
+        """Change the state. Raises GmeshError for a step that nothing should lead to."""
+        if state not in _MOVES[self.state]:
+            raise GmeshError(f"the path to {self.node} cannot go from {self.state.name} to {state.name}")
         self.state = state
-        self.mtu.restart()
+
+    def _begin(self, now: float) -> None:
+        self._discovery.begin(now)
+        if not (self._pmtu and self._discover):
+            self._move(State.TRUSTED)
+        else:
+            self._move(State.SEARCHING if self.has_key else State.WAITING)
+        if self.has_key:
+            self._discovery.next_probe = self._next_poll = now
+            self._sizes.hurry(now)
+
+    def _end(self) -> None:
+        if self.state is not State.OFF:
+            self._move(State.OFF)
+        self._sizes.restart()
         self._questions.restart()
         self._health.restart()
         self._seen = None
-        self._verified_at = self._grown_at = -NEVER
-        self._next_poll = self._next_probe = self._next_round = NEVER
+        self._next_poll = self._discovery.next_probe = NEVER
 
     def _confirm(self, address: Address, now: float) -> list[Action]:
-        old, self.state, self.address = self.state, State.CONFIRMED, address
-        self._verified_at = -NEVER
-        self._grown_at = now
-        self._next_round = now
+        what = "again" if self.state is State.DEAD else "directly"
+        self._move(State.CONFIRMED)
+        self.address = address
+        self._sizes.confirmed(now)
         self._next_poll = min(self._next_poll, now + self._timing.poll_active)
-        what = "again" if old is State.DEAD else "directly"
         return [Log(logging.INFO, 3, f"{self.node} is reached {what} by UDP at {address}", f"udp-up {self.node}")]
 
     def _die(self, now: float) -> list[Action]:
-        self.state = State.DEAD
-        self._died = now
-        self.mtu.round = None
-        self._next_round = NEVER
+        self._move(State.DEAD)
+        self._sizes.stop()
         self._health.clear()
-        self._next_probe = now + self._timing.dead_interval / 2
+        self._discovery.died(now)
         return [Log(logging.INFO, 3, f"UDP to {self.node} is silent, its packets go by TCP", f"udp-down {self.node}")]
 
     def _publish(self) -> list[Action]:
@@ -444,13 +463,13 @@ class UdpPath:
             if question.address != self._seen and not self._health.doubtful:
                 return []
             self.address = question.address
-            self._verified_at = -NEVER
-            self.mtu.round = None
-            self._next_round = now
+            self._sizes.stop()
+            self._sizes.moved()
+            self._sizes.hurry(now)
         self._seen = None
         self._health.proved(now)
         if self._pmtu and self.mtu.proved(question.size):
-            self._next_round = now
+            self._sizes.hurry(now)
         return actions
 
     def _forget_questions(self) -> None:
@@ -494,134 +513,68 @@ class UdpPath:
     def _traffic_resumed(self, now: float) -> None:
         """What waited for traffic is due."""
         if self.wants_help and self.has_key:
-            self._restart_stale_search(now)
-            self._next_probe = now
+            if self.state is State.SEARCHING:
+                self._discovery.renew(now, self.last_wanted)
+            self._discovery.next_probe = now
         elif self.state is State.CONFIRMED:
-            self._next_round = min(self._next_round, now)
+            self._sizes.hurry(now)
 
     def _keepalive(self, now: float) -> float:
         short = self._neighbour or self.recent_traffic(now, self._timing.keepalive_for)
-        return min(self._timing.keepalive, self.ping_interval) if short else self.ping_interval
+        return min(self._timing.keepalive, self._ping_interval) if short else self._ping_interval
 
     # Discovery
 
     def _probe_now(self, now: float) -> list[Action]:
         """Probe what the state wants, and say when to do so again."""
-        self._next_probe = NEVER
+        self._discovery.next_probe = NEVER
         if not self.has_key:
             return []
-        if self.state is State.CONFIRMED:
-            return [] if self._health.doubtful else self._question_path(now)
-        if self.state is State.SEARCHING:
-            return self._search(now)
-        if self.state is State.DEAD:
-            return self._revive(now)
-        if self.state is State.TRUSTED:
-            return self._sound_out(now)
-        return []
-
-    def _plan(self, now: float) -> Step:
-        return step(now - self._started, smaller=self._smaller, reflexive=not self._neighbour)
-
-    def _search(self, now: float) -> list[Action]:
-        elapsed, plan = now - self._started, self._plan(now)
-        idle = elapsed > IDLE and not self.recent_traffic(now, IDLE)
-        pause = min(plan.interval, plan.remaining, self._timing.search_interval if plan.send else NEVER)
-        self._next_probe = now + (self.ping_interval if idle else pause)
-        if not plan.send and not idle:
-            return []
+        asks: list[Ask] = []
+        match self.state:
+            case State.CONFIRMED:
+                return [] if self._health.doubtful else self._question_path(now)
+            case State.SEARCHING:
+                asks = self._discovery.search(
+                    now,
+                    self.last_wanted,
+                    neighbour=self._neighbour,
+                    address=self.address,
+                    first_guess=self.mtu.first_guess(self._family),
+                )
+            case State.DEAD:
+                asks = self._discovery.revive(now, self.last_wanted, self.address)
+            case State.TRUSTED if self._discover:
+                asks = self._discovery.sound_out(now, self.address)
         actions: list[Action] = []
-        for address, candidate in list(self.candidates.items()):
-            actions += self._ask(address, SMALL_PROBE, now, 0 if candidate.source is Source.LOCAL else plan.ttl)
-        if self.local_discovery and elapsed < NEARBY_FOR and now - self._nearby_at >= NEARBY_INTERVAL:
-            self._nearby_at = now
-            for address in self.candidates.nearby():
-                actions += self._ask(address, SMALL_PROBE, now)
-        if self._neighbour and elapsed < 1 and self.address is not None:
-            # A neighbour's address is known from TCP, so that a large datagram is no gift to a stranger.
-            guess = self.mtu.first_guess(self.address.family)
-            actions += self._ask(self.address, guess, now)
+        for ask in asks:
+            actions += self._ask(ask.address, ask.size, now, ask.ttl)
         return actions
-
-    def _revive(self, now: float) -> list[Action]:
-        pause = self._timing.dead_interval
-        if not self.recent_traffic(now, self._timing.active_for):
-            pause = min(max(pause, (now - self._died) / 4), self.ping_interval)
-        self._next_probe = now + pause
-        actions: list[Action] = []
-        for address, candidate in list(self.candidates.items()):
-            if address == self.address or now - candidate.probed_at >= OTHERS_INTERVAL:
-                actions += self._ask(address, SMALL_PROBE, now)
-        return actions
-
-    def _sound_out(self, now: float) -> list[Action]:
-        """Where no proof is needed: a few questions, so that a node that answers is watched from then on."""
-        if not self._discovery:
-            return []
-        elapsed = now - self._started
-        self._next_probe = now + (1.0 if elapsed < 3 else self.ping_interval)
-        return [] if self.address is None else self._ask(self.address, SMALL_PROBE, now)
-
-    def _restart_stale_search(self, now: float) -> None:
-        """A search that lay idle begins anew; the exchange of keys that comes with it starts the other end's too."""
-        if self.state is State.SEARCHING and now - self._started > IDLE and not self.recent_traffic(now, IDLE):
-            self._started = now
 
     # Sizes
 
+    @property
+    def _family(self) -> int:
+        return 4 if self.address is None else self.address.family
+
     def _drive_sizes(self, now: float) -> list[Action]:
-        self._next_round = NEVER
-        if self.state is not State.CONFIRMED or not self._pmtu or not self.has_key or self.address is None:
+        address = self.address
+        if self.state is not State.CONFIRMED or not self._pmtu or not self.has_key or address is None:
+            self._sizes.next_round = NEVER
             return []
-        if self._health.doubtful:
-            # What is unanswered now says nothing about sizes; soon the path is either proved or dead.
-            self._next_round = now + 0.1
-            return []
-        current = self.mtu.round
-        if current is not None and current.tries >= self._tries(current.purpose):
-            lives = self._health.proved_at >= current.started
-            if self.mtu.failed(lives) is not None and not lives:
-                self._next_round = now + self._timing.proof_interval
-                return []
-            current = None
+        current = self._sizes.step(
+            now,
+            family=address.family,
+            proved_at=self._health.proved_at,
+            doubtful=self._health.doubtful,
+            reply_time=self._questions.reply_time,
+            active=self.recent_traffic(now, self._timing.active_for),
+        )
         if current is None:
-            current = self._next_purpose(now)
-        if current is None:
-            self._next_round = max(min(self._verify_due(now), self._grow_due(now)), now + 0.1)
             return []
-        current.tries += 1
-        self._next_round = now + min(max(0.1, 1.2 * self._questions.reply_time), 1.0)
         actions: list[Action] = []
         for size in current.targets:
-            actions += self._ask(self.address, size, now)
+            actions += self._ask(address, size, now)
         if current.tries > 1:
             actions += self._question_path(now)
         return actions
-
-    def _tries(self, purpose: Purpose) -> int:
-        return self._timing.verify_tries if purpose is Purpose.VERIFY else self._timing.search_tries
-
-    def _next_purpose(self, now: float) -> Round | None:
-        family = self.address.family if self.address is not None else 4
-        if not self.mtu.settled:
-            current = self.mtu.begin(now, Purpose.SEARCH, family)
-            if current is not None:
-                return current
-        if now >= self._verify_due(now):
-            self._verified_at = now
-            current = self.mtu.begin(now, Purpose.VERIFY, family)
-            if current is not None:
-                return current
-        if now >= self._grow_due(now):
-            self._grown_at = now
-            return self.mtu.begin(now, Purpose.GROW, family)
-        return None
-
-    def _verify_due(self, now: float) -> float:
-        """An idle path need not be verified: that is done as soon as it has traffic."""
-        active = self.recent_traffic(now, self._timing.active_for)
-        return self._verified_at + self._timing.verify_interval if active else NEVER
-
-    def _grow_due(self, now: float) -> float:
-        active = self.recent_traffic(now, self._timing.active_for)
-        return self._grown_at + (min(self._timing.grow_interval, self.ping_interval) if active else self.ping_interval)
