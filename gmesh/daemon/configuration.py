@@ -65,6 +65,7 @@ def mesh_settings(server: Server, port: str, *, sptps: bool = False) -> MeshSett
         ping_timeout=float(server.get_int("PingTimeout")),
         key_expire=float(server.get_int("KeyExpire")),
         algorithms=packet_algorithms(server),
+        sptps_replay_window=server.get_int("ReplayWindow"),
         mtu_limit=min(server.get_int("PMTU") or MTU, MTU),
         peer_mtu_limits={name: host.pmtu for name, host in hosts.items() if host.pmtu is not None},
         tunnel_server=server.get_bool("TunnelServer"),

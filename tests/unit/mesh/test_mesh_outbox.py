@@ -135,3 +135,14 @@ def test_news_about_a_fact_that_is_told_later() -> None:
     outbox.put_line("12 2 a b 10.0.0.9 655 c 5", EDGE)
     outbox.put_line("13 3 a c", other)
     assert lines(outbox) == ["12 2 a b 10.0.0.9 655 c 5", "12 1 a c 10.0.0.1 655 c 5", "15 a x", "13 3 a c"]
+
+
+def test_a_datagram_is_queued_with_its_ids_under_the_rule_for_frames() -> None:
+    outbox = Outbox(100)
+    assert outbox.put_datagram(b"target", b"source", b"datagram", 0.5)
+    assert outbox.take(1000) == b"21 20\ntargetsourcedatagram"
+    assert outbox.put_datagram(b"target", b"source", bytes(80), 0.5)
+    assert not outbox.put_datagram(b"target", b"source", b"datagram", 0.5)
+    assert not outbox.has_room(0.5)
+    assert outbox.has_room(0.999)
+    assert outbox.dropped_frames == 2

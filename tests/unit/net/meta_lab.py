@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import hashlib
 import os
 import socket as std_socket
 import time
@@ -12,6 +13,7 @@ from typing import Any
 import gevent
 import gevent.socket
 
+from gmesh.crypto.ed25519 import Ed25519PrivateKey
 from gmesh.crypto.rsa import RsaPrivateKey
 from gmesh.errors import PeerError
 from gmesh.mesh.outbox import Outbox
@@ -25,6 +27,11 @@ from gmesh.values import Address
 @functools.cache
 def key_of(name: str) -> RsaPrivateKey:
     return RsaPrivateKey.generate(1024)
+
+
+@functools.cache
+def ed25519_key_of(name: str) -> Ed25519PrivateKey:
+    return Ed25519PrivateKey.from_seed(hashlib.sha256(name.encode()).digest())
 
 
 def wait_for(condition: Callable[[], object], seconds: float = 10.0) -> None:
@@ -46,9 +53,10 @@ def connected_pair() -> tuple[Any, Any]:
 class Notes:
     """Implements Hub. ``known`` are the names that have credentials; verified peers may proceed unless ``hold``."""
 
-    def __init__(self, *known: str, hold: bool = False) -> None:
+    def __init__(self, *known: str, hold: bool = False, knows_ed25519: bool = True) -> None:
         self.known = set(known)
         self.hold = hold
+        self.knows_ed25519 = knows_ed25519
         self.open: list[PeerConnection] = []
         self.events: list[MetaEvent] = []
         self.ended: list[tuple[PeerConnection, str]] = []
@@ -57,7 +65,8 @@ class Notes:
     def credentials(self, name: str) -> PeerCredentials:
         if name not in self.known:
             raise PeerError(f"unknown identity ({name})")
-        return PeerCredentials(key_of(name).public, 12)
+        public = ed25519_key_of(name).public if self.knows_ed25519 else None
+        return PeerCredentials(key_of(name).public, 12, ed25519=public)
 
     def opened(self, peer: PeerConnection) -> None:
         self.open.append(peer)
@@ -106,12 +115,13 @@ def make_peer(
     timeout: float = 5.0,
     max_bytes: int = 100_000,
     address: Address | None = None,
+    sptps: bool = False,
 ) -> PeerConnection:
     meta = MetaStart(
         outgoing=outgoing,
         my_name=me,
         rsa_key=key_of(me),
-        ed25519_key=None,
+        ed25519_key=ed25519_key_of(me) if sptps else None,
         expected_name=peer if outgoing else "",
         credentials=hub.credentials,
         entropy=os.urandom,
@@ -136,13 +146,14 @@ def make_peer(
 class Link:
     """alpha has connected to beta; both ends run."""
 
-    def __init__(self, *, buffer: int = 0, hold: bool = False, **options: Any) -> None:
+    def __init__(self, *, buffer: int = 0, hold: bool = False, knows_ed25519: bool = True, **options: Any) -> None:
         here, there = connected_pair()
         if buffer:
             for sock in (here, there):
                 sock.setsockopt(std_socket.SOL_SOCKET, std_socket.SO_SNDBUF, buffer)
                 sock.setsockopt(std_socket.SOL_SOCKET, std_socket.SO_RCVBUF, buffer)
-        self.alpha_hub, self.beta_hub = Notes("beta"), Notes("alpha", hold=hold)
+        self.alpha_hub = Notes("beta", knows_ed25519=knows_ed25519)
+        self.beta_hub = Notes("alpha", hold=hold, knows_ed25519=knows_ed25519)
         self.alpha = make_peer("alpha", self.alpha_hub, here, outgoing=True, peer="beta", **options)
         self.beta = make_peer("beta", self.beta_hub, there, outgoing=False, **options)
         self.greenlets = [gevent.spawn(self.alpha.run), gevent.spawn(self.beta.run)]
