@@ -16,7 +16,7 @@ from dataclasses import dataclass, replace
 from typing import Protocol
 
 from gmesh.errors import PeerError
-from gmesh.mesh.actions import Action, ForgetFlow, Log
+from gmesh.mesh.actions import Action, ForgetFlow, Log, RoutesChanged
 from gmesh.mesh.candidates import Source
 from gmesh.mesh.events import (
     AddressSeen,
@@ -68,6 +68,10 @@ class Channel(Protocol):
 
     @property
     def sptps(self) -> bool: ...
+    @property
+    def outdated(self) -> bool:
+        """Whether it rests on a key of the node that is not the one that is known now."""
+
     @property
     def send_key(self) -> PacketKey | None: ...
     @property
@@ -259,9 +263,9 @@ class DataChannels:
         changed anything."""
         actions: list[Action] = []
         for peer in list(self._peers.values()):
-            if peer.channel.sptps != self.speaks_sptps(peer.node):
+            if peer.channel.sptps != self.speaks_sptps(peer.node) or peer.channel.outdated:
                 actions += self.node_down(peer.node, now)
-                actions += self._begin(peer.node, now)[1]
+                actions += [*self._begin(peer.node, now)[1], RoutesChanged()]
                 continue
             actions += self._set_policy(peer, now)
             self._schedule(peer, now)
@@ -353,6 +357,7 @@ class DataChannels:
                 actions += peer.channel.worn(now)
             case RelayedDatagram():
                 peer.path.woken(now)
+                actions += self._relay_needed(peer, now)
                 actions += self._infos.mtu_to(peer.node, now)
                 actions += self._infos.address_to(peer.node, now)
             case HandshakeOpened() | HandshakeSealed() | SessionDoubted() | SessionConfirmed():
@@ -403,9 +408,7 @@ class DataChannels:
             peer.path.set_timing(self._timing)
             limit = self._mtu_limit(peer.node.name)
             actions += peer.path.set_limit(limit, settings.ping_interval, now)
-            actions += self._set_policy(peer, now)
-            self._schedule(peer, now)
-        return actions
+        return [*actions, *self.routes_changed(now)]
 
     def retry(self, now: float) -> list[Action]:
         """The network may have come back: ask every path at once."""
@@ -446,8 +449,11 @@ class DataChannels:
         return None if peer is None else peer.path
 
     def _key_needed(self, peer: _Peer, now: float) -> list[Action]:
-        """Also for the node by way of which UDP reaches it: without keys of its own nothing goes there by UDP."""
-        actions = peer.channel.key_needed(now)
+        return [*peer.channel.key_needed(now), *self._relay_needed(peer, now)]
+
+    def _relay_needed(self, peer: _Peer, now: float) -> list[Action]:
+        """The node by way of which UDP reaches ``peer``: without keys of its own nothing goes there by UDP."""
+        actions: list[Action] = []
         relay = peer.node.via
         if peer.channel.sptps and relay is not None and relay is not peer.node and relay is not self._registry.me:
             other, more = self._find(relay.name, now)

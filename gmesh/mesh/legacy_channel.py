@@ -56,6 +56,7 @@ class LegacyChannel:
     """Keys with one node. It tells ``path`` when there is a sending key and when that is gone."""
 
     sptps = False
+    outdated = False
 
     def __init__(
         self, node: Node, registry: Registry, settings: MeshSettings, entropy: Callable[[int], bytes], path: UdpPath

@@ -121,6 +121,8 @@ class SptpsChannel:
         self._keys_told = TokenBucket(KEY_BURST, 1 / KEY_INTERVAL, 0.0)
         self._learned: bytes | None = None
         """The node's public key as it told us, until the host file has it."""
+        self._peer_key: bytes | None = None
+        """The one that the last session was made with."""
         self._asked_at = -NEVER
         self._kept: tuple[float, StartSession] | None = None
         self._announced: int | None = None
@@ -145,6 +147,11 @@ class SptpsChannel:
     @property
     def valid_key_in(self) -> bool:
         return bool(self.sessions.open)
+
+    @property
+    def outdated(self) -> bool:
+        known = self._identity.public_key(self.node.name)
+        return known is not None and self._peer_key is not None and known != self._peer_key
 
     @property
     def waiting_for_key(self) -> bool:
@@ -408,6 +415,7 @@ class SptpsChannel:
         private = self._identity.private_key
         assert private is not None, "a node without a key has no such channel"
         names = (self._registry.me.name, self.node.name)
+        self._peer_key = public
         return DatagramSession(
             initiator=initiator,
             private_key=private,

@@ -8,7 +8,17 @@ import pytest
 
 from gmesh.crypto import base64
 from gmesh.crypto.ed25519 import public_to_text
-from gmesh.mesh.actions import CloseConnection, DropSession, InstallSession, Log, SendLine, StorePublicKey, UseSession
+from gmesh.mesh.actions import (
+    CloseConnection,
+    DropSession,
+    ForgetFlow,
+    InstallSession,
+    Log,
+    RoutesChanged,
+    SendLine,
+    StorePublicKey,
+    UseSession,
+)
 from gmesh.mesh.events import ReceiveKeyWorn, SessionDoubted
 from gmesh.mesh.sptps_channel import SptpsChannel
 from gmesh.mesh.sptps_sessions import LATE_SECONDS, MAX_OPEN
@@ -459,3 +469,36 @@ def test_lines_go_nowhere_while_a_node_is_out_of_reach() -> None:
     before = len(alice.lines)
     alice.world.run(100)
     assert len(alice.lines) == before
+
+
+def test_another_key_on_file_ends_the_sessions_with_the_old_one() -> None:
+    alice, bob = pair()
+    connect(alice, bob)
+    alice.world.run(1)
+    alice.keys.known["bob"] = private_key("bob the second").public
+    done = alice.mesh.keys_changed(alice.world.now)
+    alice.perform(done)
+    assert {ForgetFlow("bob"), RoutesChanged()} <= {
+        each for each in done if isinstance(each, ForgetFlow | RoutesChanged)
+    }
+    alice.world.run(5)
+    assert not alice.mesh.channels.status("bob").valid_key
+    alice.keys.known["bob"] = private_key("bob").public
+    alice.perform(alice.mesh.set_settings(alice.mesh.settings, alice.world.now))
+    alice.send_data("bob")
+    assert alice.world.run(12.0, lambda: alice.mesh.channels.status("bob").valid_key)
+
+
+def test_a_key_that_is_taken_off_file_leaves_the_protocol_to_what_is_announced() -> None:
+    alice, _bob, carol = line_of_three()
+    connection = next(iter(alice.peers))
+    alice.line(connection, "12 77 bob carol 198.51.100.3 655 c 5")
+    alice.send_data("carol")
+    alice.world.run(1)
+    assert alice.mesh.channels.status("carol").sptps
+    del alice.keys.known["carol"]
+    done = alice.mesh.keys_changed(alice.world.now)
+    alice.perform(done)
+    assert RoutesChanged() in done
+    assert not alice.mesh.channels.status("carol").sptps
+    assert carol.name == "carol"
