@@ -20,13 +20,16 @@ from gmesh.errors import DatagramError
 from gmesh.mesh.events import KeyNeeded, ReceiveKeyWorn, TooBig
 from gmesh.proto.sptps_flow import OVERHEAD, WORN_NUMBER
 from gmesh.proto.sptps_packet import NULL_ID, PROBE, node_id
-from gmesh.route.snapshot import RouteNode, RouteSnapshot
+from gmesh.route.snapshot import OPTIONS_WITH_IDS, RouteNode, RouteSnapshot
 from gmesh.values import OPTION_TCPONLY
 
 WAITING_FRAMES = 64
 """Frames that wait for one node's session (requirement 16), and how many in all."""
 ALL_WAITING_FRAMES = 2048
 WAITING_SECONDS = 5.0
+
+_USUAL = WORN_NUMBER - 1
+"""Up to this number a session needs no more attention."""
 
 
 class _Parcel(NamedTuple):
@@ -90,12 +93,20 @@ class SealedSender:
     def by_udp(self, flow: Flow, node: RouteNode, frame: bytes) -> None:
         """Send a frame straight to a node, as is known to be possible."""
         session = flow.sessions.sending
-        head = self._straight_head if node.takes_ids else b""
-        datagram = None if session is None else self._seal(flow, session, frame, head)
-        if datagram is None:
+        endpoint, sock = flow.endpoint, flow.socket
+        if session is None or endpoint is None or sock is None or self._inherit or session.flow.next_number > _USUAL:
             self._send(flow, node, frame)
-        else:
-            self._straight(flow, node, datagram, head, frame)
+            return
+        # The way of the mass of packets, which is spared calls of functions.
+        kind, data = session.codec.pack(frame)
+        head = self._straight_head if node.options >= OPTIONS_WITH_IDS else b""
+        datagram = session.flow.seal(kind, data, head)
+        error = self._transmitter.send(sock, endpoint, datagram)
+        if error == 0:
+            flow.counters.udp_out += 1
+        elif error == errno.EMSGSIZE:
+            self._refused(flow, len(data))
+            self._by_tcp(_Parcel(self._name, node, datagram[len(head) :], frame))
 
     def send_waiting(self, flow: Flow) -> None:
         """There is a session, or another way: send what waited, in the order in which it came."""
@@ -203,24 +214,14 @@ class SealedSender:
                 continue
             if straight:
                 head = self._straight_head if node.takes_ids else b""
-                self._straight(flow, node, head + parcel.datagram, head, parcel.frame)
-                return
+            else:
+                head = node_id(node.name) + node_id(parcel.source)
             if relay is not node:
                 relay_flow.counters.wanted += 1
-            head = node_id(node.name) + node_id(parcel.source)
             if self._transmit(relay_flow, head + parcel.datagram, size, parcel.frame):
                 return
             break
         self._by_tcp(parcel)
-
-    def _straight(self, flow: Flow, node: RouteNode, datagram: bytes, head: bytes, frame: bytes) -> None:
-        """Our own datagram, behind ``head``, by UDP to the node that it is for."""
-        if self._transmit(flow, datagram, len(datagram) - len(head) - OVERHEAD, frame):
-            return
-        if node.neighbour:
-            self._frame_by_tcp(node, frame)
-        else:
-            self._by_tcp(_Parcel(self._name, node, datagram[len(head) :]))
 
     def _transmit(self, flow: Flow, datagram: bytes, size: int, frame: bytes) -> bool:
         """False where UDP has not taken it, so that TCP can."""
@@ -235,13 +236,20 @@ class SealedSender:
         if error == 0:
             flow.counters.udp_out += 1
         elif error == errno.EMSGSIZE:
-            if flow.refuse(size, self._clock()):
-                self._events.append(TooBig(flow.name, size))
+            self._refused(flow, size)
             return False
         return True
 
+    def _refused(self, flow: Flow, size: int) -> None:
+        if flow.refuse(size, self._clock()):
+            self._events.append(TooBig(flow.name, size))
+
     def _by_tcp(self, parcel: _Parcel) -> None:
         """Over the meta connections, by way of the next hop."""
+        if parcel.frame and parcel.node.neighbour:
+            # The connection protects it as well as a session would.
+            self._frame_by_tcp(parcel.node, parcel.frame)
+            return
         hop = parcel.node.next_hop
         if hop == parcel.previous:  # never empty for a node that is reachable
             self._tally["drop loop"] += 1

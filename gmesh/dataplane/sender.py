@@ -161,10 +161,7 @@ class Sender:
             self._events.append(TooBig(flow.name, len(probe.frame)))
 
     def by_udp(self, flow: Flow, via: RouteNode, frame: bytes) -> None:
-        """Send a frame by UDP to ``via``, whose flow has a key; what the system refuses as too big goes by TCP."""
-        if via.sptps:
-            self.sealed.by_udp(flow, via, frame)
-            return
+        """Send a frame by UDP to a legacy node with a key; what the system refuses as too big goes by TCP."""
         endpoint, sock = flow.endpoint, flow.socket
         if endpoint is None or sock is None:
             self._tally["no UDP address"] += 1

@@ -366,7 +366,7 @@ class SlowDataPlane:
 
     def _device_batch(self) -> None:
         read, route, clock, me = self._device.read, self._route, self._clock, self._name
-        way, by_udp = self._lanes.way, self._sender.by_udp
+        way, by_udp, by_session = self._lanes.way, self._sender.by_udp, self._sender.sealed.by_udp
         learn = self._macs.seen if self._macs.learning else None
         now = clock()
         end = now + BATCH_SECONDS
@@ -380,7 +380,11 @@ class SlowDataPlane:
             if found is None:
                 route(frame, me, now)
             else:
-                by_udp(*found, frame)
+                flow, via = found
+                if via.sptps:
+                    by_session(flow, via, frame)
+                else:
+                    by_udp(flow, via, frame)
             if count % _CLOCK_EVERY == 0:
                 now = clock()
                 if now >= end:

@@ -10,7 +10,8 @@ from dataclasses import dataclass, field
 
 from gmesh.values import OPTION_VERSION_SHIFT, Subnet
 
-MINOR_WITH_IDS = 4
+OPTIONS_WITH_IDS = 4 << OPTION_VERSION_SHIFT
+"""Options from which on a node of the second generation takes node ids in datagrams (data-sptps 2)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,7 +40,7 @@ class RouteNode:
     @property
     def takes_ids(self) -> bool:
         """Whether its datagrams bear node ids, so that it can be a relay for sealed ones (data-sptps 2)."""
-        return self.sptps and self.options >> OPTION_VERSION_SHIFT >= MINOR_WITH_IDS
+        return self.sptps and self.options >= OPTIONS_WITH_IDS
 
 
 @dataclass(frozen=True, slots=True)

@@ -78,7 +78,7 @@ def test_garbage_from_anywhere_changes_nothing(datagrams: list[tuple[bytes, byte
     for destination, source, rest, endpoint in datagrams:
         bench.receive(destination + source + rest, endpoint)
         bench.receive((destination + source + rest)[: len(rest)], endpoint)
-    # What beta brings for a node behind itself is not sent back; of what is for us at most a doubt and a question come.
+    # What beta brings for a node behind itself is not sent back; for us: a doubt, a question.
     assert {type(event) for event in bench.events} <= {SessionDoubted, KeyNeeded}
     assert len(bench.events) <= 2
     assert bench.written() == 0

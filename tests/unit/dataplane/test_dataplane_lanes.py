@@ -128,7 +128,8 @@ def test_a_lane_sends_as_the_whole_way_does(
     if found is None:
         assert not any(any(counters) for counters in short.counted().values())
         return
-    short.sender.by_udp(*found, frame)
+    flow, via = found
+    (short.sender.sealed.by_udp if via.sptps else short.sender.by_udp)(flow, via, frame)
     (verdict,) = Router(picture).decide(frame, "a", whole.mtu, 0.0)
     assert isinstance(verdict, ToNode)
     assert verdict.frame == frame
