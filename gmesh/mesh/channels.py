@@ -291,7 +291,7 @@ class DataChannels:
     def req_key(self, connection: int, request: ReqKey, line: str, now: float) -> list[Action]:
         """REQ_KEY arrived over ``connection``: answer it, or pass it on byte for byte (data-legacy 3.1)."""
         if request.target != self._registry.me.name:
-            return [] if self._settings.tunnel_server else self._relay.req_key(connection, request, line)
+            return [] if self._settings.tunnel_server else self._relay.req_key(connection, request, line, now)
         peer, actions = self._find(request.source, now)
         if peer is None:
             return [ignored("REQ_KEY", request.source)]
@@ -312,7 +312,7 @@ class DataChannels:
     def ans_key(self, connection: int, request: AnsKey, line: str, now: float) -> list[Action]:
         """ANS_KEY arrived over ``connection``: use it, or pass it on with the creator's address (data-legacy 3.3)."""
         if request.target != self._registry.me.name:
-            return [] if self._settings.tunnel_server else self._relay.ans_key(connection, request, line)
+            return [] if self._settings.tunnel_server else self._relay.ans_key(connection, request, line, now)
         peer, actions = self._find(request.source, now)
         if peer is None:
             return [ignored("ANS_KEY", request.source)]

@@ -8,6 +8,7 @@ lines for ourselves (`channels.py`), and data on its way over TCP, which the dat
 from __future__ import annotations
 
 import logging
+from collections import OrderedDict
 from collections.abc import Callable
 
 from gmesh.errors import PeerError
@@ -19,6 +20,10 @@ from gmesh.proto.requests_11 import SessionData, handshake_datagram, sub_request
 from gmesh.values import OPTION_VERSION_SHIFT
 
 SPTPS_MINOR = 2
+CIRCLE_SECONDS = 2.0
+"""A line that comes again over another connection within this time goes round in a circle. That takes nodes that
+disagree on the next hop, as they may while gossip is on its way, and then it would go round until they agree."""
+MAX_LATELY = 1000
 
 
 class Relay:
@@ -29,8 +34,10 @@ class Relay:
         self._registry = registry
         self._path_of = path_of
         self._takes_data = takes_data
+        self._lately: OrderedDict[int, tuple[int, float]] = OrderedDict()
+        """Hashes of lines that were passed on: where each came from, and when."""
 
-    def req_key(self, connection: int, request: ReqKey, line: str) -> list[Action]:
+    def req_key(self, connection: int, request: ReqKey, line: str, now: float) -> list[Action]:
         ends = self._ends(request.source, request.target)
         if ends is None:
             return [ignored("REQ_KEY", f"{request.source} and {request.target}")]
@@ -42,9 +49,9 @@ class Relay:
             return data_by_tcp(self._registry, connection, request, content)
         if not request.extra and all(_speaks_sptps(end) for end in ends):
             return [ignored("a legacy REQ_KEY between SPTPS nodes", request.source)]
-        return self._pass_on(connection, ends[1], line)
+        return self._pass_on(connection, ends[1], line, now)
 
-    def ans_key(self, connection: int, request: AnsKey, line: str) -> list[Action]:
+    def ans_key(self, connection: int, request: AnsKey, line: str, now: float) -> list[Action]:
         """With the address at which we see its writer, unless a node before us has put one in."""
         ends = self._ends(request.source, request.target)
         if ends is None:
@@ -60,18 +67,31 @@ class Relay:
             return [ignored("a legacy key between SPTPS nodes", request.source)]
         if request.address is None:
             line += self._reflexive_address(*ends)
-        return self._pass_on(connection, ends[1], line)
+        return self._pass_on(connection, ends[1], line, now)
 
     def _ends(self, source: str, target: str) -> tuple[Node, Node] | None:
         nodes = self._registry.node(source), self._registry.node(target)
         if nodes[0] is None or nodes[1] is None or not nodes[0].reachable or not nodes[1].reachable:
             return None
+        if nodes[0] is self._registry.me:
+            # What we sent has come back.
+            return None
         return nodes[0], nodes[1]
 
-    def _pass_on(self, connection: int, target: Node, line: str) -> list[Action]:
-        """Never back where it came from."""
+    def _pass_on(self, connection: int, target: Node, line: str, now: float) -> list[Action]:
+        """Never back where it came from, nor round in a circle."""
         onwards = self._registry.next_connection(target)
-        return [] if onwards is None or onwards.id == connection else [SendLine(onwards.id, line)]
+        if onwards is None or onwards.id == connection:
+            return []
+        key = hash(line)
+        first, since = self._lately.get(key, (connection, now))
+        if first != connection and now - since < CIRCLE_SECONDS:
+            return [ignored("a key line that goes round in a circle", target.name)]
+        self._lately[key] = connection, now
+        self._lately.move_to_end(key)
+        if len(self._lately) > MAX_LATELY:
+            self._lately.popitem(last=False)
+        return [SendLine(onwards.id, line)]
 
     def _reflexive_address(self, source: Node, target: Node) -> str:
         """Where we see the creator, if both ends are proved to be reached by UDP."""
