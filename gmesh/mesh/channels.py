@@ -11,13 +11,14 @@ import heapq
 import itertools
 import logging
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import Protocol
 
 from gmesh.errors import PeerError
 from gmesh.mesh.actions import Action, ForgetFlow, Log, RoutesChanged
 from gmesh.mesh.candidates import Source
+from gmesh.mesh.channel import Channel, ChannelStatus
+from gmesh.mesh.edge_addresses import addresses_of
 from gmesh.mesh.events import (
     AddressSeen,
     FlowReader,
@@ -30,7 +31,6 @@ from gmesh.mesh.events import (
     RelayedDatagram,
     SessionConfirmed,
     SessionDoubted,
-    SessionEvent,
     TooBig,
 )
 from gmesh.mesh.health import Timing
@@ -43,11 +43,10 @@ from gmesh.mesh.relaying import SPTPS_MINOR, Relay, data_by_tcp, ignored
 from gmesh.mesh.settings import MeshSettings
 from gmesh.mesh.sptps_channel import SptpsChannel
 from gmesh.mesh.udp import UdpPath
-from gmesh.proto.packet import PacketKey
 from gmesh.proto.probe import SHORT_REPLIES_SINCE_MINOR
 from gmesh.proto.requests import AnsKey, ReqKey
 from gmesh.proto.requests_11 import MtuInfo, SessionData, StartSession, UdpInfo, sub_request
-from gmesh.values import MTU, OPTION_PMTU, OPTION_TCPONLY, OPTION_VERSION_SHIFT, Address
+from gmesh.values import MTU, OPTION_PMTU, OPTION_TCPONLY, OPTION_VERSION_SHIFT
 
 NEVER = math.inf
 NOBODY = LegacyOnly()
@@ -55,78 +54,8 @@ HEARSAY_BURST, HEARSAY_RATE = 1000, 200.0
 """As in `gmesh.mesh.udp`, for all nodes together."""
 ANSWER_BURST, ANSWER_RATE = 200, 50.0
 """SPTPS sessions that others begin (and per second), all nodes together: each costs milliseconds."""
-MAX_EDGE_ADDRESSES = 4
-MAX_LOCAL_ADDRESSES = 2
 SHORTEST_INTERVAL = 0.2
 """Shorter ones cannot have been meant."""
-
-
-class Channel(Protocol):
-    """Keys with one node, whatever the generation. Times are the loop's seconds."""
-
-    settings: MeshSettings
-
-    @property
-    def sptps(self) -> bool: ...
-    @property
-    def outdated(self) -> bool:
-        """Whether it rests on a key of the node that is not the one that is known now."""
-
-    @property
-    def send_key(self) -> PacketKey | None: ...
-    @property
-    def compression(self) -> int: ...
-    @property
-    def holds_our_key(self) -> bool:
-        """Whether the node has a key that KEY_CHANGED takes from it."""
-
-    @property
-    def valid_key(self) -> bool: ...
-    @property
-    def valid_key_in(self) -> bool: ...
-    @property
-    def waiting_for_key(self) -> bool: ...
-
-    def node_up(self, now: float) -> list[Action]: ...
-    def node_down(self) -> list[Action]: ...
-    def request_received(self, request: ReqKey, now: float) -> list[Action]: ...
-    def answer_received(self, request: AnsKey, now: float) -> list[Action]: ...
-    def key_needed(self, now: float) -> list[Action]: ...
-    def key_changed(self, now: float) -> list[Action]: ...
-    def renew(self, now: float) -> list[Action]: ...
-    def worn(self, now: float) -> list[Action]: ...
-    def reconnected(self, now: float) -> list[Action] | None:
-        """A new connection to a neighbour took the place of one that was active until now, perhaps because its process
-        is a new one. None where only a new channel will do."""
-
-    def session_event(self, event: SessionEvent, now: float) -> list[Action]: ...
-    def help_wanted(self, now: float) -> None: ...
-    def next_timeout(self) -> float: ...
-    def on_timeout(self, now: float) -> list[Action]: ...
-
-
-@dataclass(frozen=True, slots=True)
-class ChannelStatus:
-    """A node's channel for dumps. The four algorithm fields are those of the sending key, 0 without one; SPTPS has only
-    the last of them.
-
-    ``mtu``, ``min_mtu`` and ``max_mtu`` are bytes of frame; ``round_trip_us`` is microseconds, -1 where never measured.
-    """
-
-    cipher: int = 0
-    digest: int = 0
-    mac_length: int = 0
-    compression: int = 0
-    valid_key: bool = False
-    waiting_for_key: bool = False
-    valid_key_in: bool = False
-    udp_confirmed: bool = False
-    mtu: int = MTU
-    min_mtu: int = 0
-    max_mtu: int = MTU
-    address: Address | None = None
-    round_trip_us: int = -1
-    sptps: bool = False
 
 
 @dataclass(slots=True)
@@ -503,21 +432,10 @@ class DataChannels:
         )
 
     def _offer_addresses(self, peer: _Peer, now: float) -> list[Action]:
-        """Where edges say that the node is; with LocalDiscovery also its local addresses, if it seems to be behind the
-        same NAT as we are."""
-        registry, node = self._registry, peer.node
-        public: list[Address] = []
-        for edge in registry.incoming(node):
-            if edge.address not in public and len(public) < MAX_EDGE_ADDRESSES:
-                public.append(edge.address)
-        ours = {edge.address.host for edge in registry.incoming(registry.me)}
-        local: list[Address] = []
-        if self._settings.local_discovery and any(address.host in ours for address in public):
-            for edge in node.edges.values():
-                if edge.local is not None and edge.local not in local and len(local) < MAX_LOCAL_ADDRESSES:
-                    local.append(edge.local)
+        """Where edges say that the node is."""
+        nearby = self._settings.local_discovery
         actions: list[Action] = []
-        for address, source in _labelled(public, local):
+        for address, source in addresses_of(self._registry, peer.node, nearby=nearby):
             actions += peer.path.offer(address, source, now)
         return actions
 
@@ -530,11 +448,6 @@ class DataChannels:
         for peer in self._peers.values():
             actions += self._done(peer, peer.channel.renew(now), now)
         return actions
-
-
-def _labelled(public: Iterable[Address], local: Iterable[Address]) -> Iterable[tuple[Address, Source]]:
-    yield from ((address, Source.EDGE) for address in public)
-    yield from ((address, Source.LOCAL) for address in local)
 
 
 def _minor(node: Node) -> int:
