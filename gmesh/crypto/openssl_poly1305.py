@@ -12,16 +12,18 @@ from collections.abc import Callable
 _KEY_SIZE = 32
 _TAG_SIZE = 16
 
+Tag = Callable[[bytes, bytes, int], bytes]
+
 # RFC 8439, 2.5.2
 _SAMPLE_KEY = bytes.fromhex("85d6be7857556d337f4452fe42d506a80103808afb0db2fd4abff6af4149f51b")
 _SAMPLE_TEXT = b"Cryptographic Forum Research Group"
 _SAMPLE_TAG = bytes.fromhex("a8061dc1305136c6c22b8baf0c0127a9")
 
 
-def make_tag() -> Callable[[bytes, bytes], bytes] | None:
-    """A function from a one-time key and a text to the tag (16 bytes); None where it cannot be had.
+def make_tag() -> Tag | None:
+    """A function from a one-time key, a text and a size to the tag (16 bytes); None where it cannot be had.
 
-    The key is the first 32 bytes of its argument, which has at least so many.
+    The key is the first 32 bytes of its argument, and the text the first ``size`` ones of its: they must be there.
     """
     try:
         import _hashlib
@@ -45,15 +47,15 @@ def make_tag() -> Callable[[bytes, bytes], bytes] | None:
     if not address:
         return None
     context = pointer(address)
-    output, length = ctypes.create_string_buffer(_TAG_SIZE), size()
+    output, written = ctypes.create_string_buffer(_TAG_SIZE), size()
     # References, not mere addresses: what OpenSSL writes to must live as long as the function does.
-    output_at, length_at = ctypes.byref(output), ctypes.byref(length)
+    output_at, written_at = ctypes.byref(output), ctypes.byref(written)
 
-    def tag(key: bytes, text: bytes) -> bytes:
+    def tag(key: bytes, text: bytes, length: int) -> bytes:
         if not (
             begin(context, key, _KEY_SIZE, None)
-            and update(context, text, len(text))
-            and finish(context, output_at, length_at, _TAG_SIZE)
+            and update(context, text, length)
+            and finish(context, output_at, written_at, _TAG_SIZE)
         ):
             raise RuntimeError("OpenSSL refuses to make a tag")
         return output.raw
@@ -61,12 +63,11 @@ def make_tag() -> Callable[[bytes, bytes], bytes] | None:
     return tag if _works(tag) else None
 
 
-def _works(tag: Callable[[bytes, bytes], bytes]) -> bool:
+def _works(tag: Tag) -> bool:
     """Whether it makes the tag of the sample, with other keys before and between."""
+    keys = (bytes(_KEY_SIZE), _SAMPLE_KEY) * 2
     try:
-        return [tag(key, _SAMPLE_TEXT) == _SAMPLE_TAG for key in (bytes(_KEY_SIZE), _SAMPLE_KEY) * 2] == [
-            False,
-            True,
-        ] * 2
+        tags = [tag(key, _SAMPLE_TEXT, len(_SAMPLE_TEXT)) for key in keys]
     except RuntimeError:
         return False
+    return [made == _SAMPLE_TAG for made in tags] == [False, True] * 2

@@ -82,12 +82,11 @@ class PathErrors:
         flow = self._flows.by_source.get(endpoint)
         if flow is None or flow.endpoint != endpoint:
             return
-        if flow.sessions.all:
-            largest = datagram - DATAGRAM_OVERHEAD
-        elif flow.sealer is not None:
+        if flow.sealer is not None and not flow.sessions.all:
             largest = overhead_of(flow.sealer.key).largest_frame(datagram)
         else:
-            return
+            # A relay gets sealed datagrams whether or not there is a session with itself.
+            largest = datagram - DATAGRAM_OVERHEAD
         size = max(largest, FLOOR) + 1
         if flow.refuse(size, self._clock()):
             self._events.append(TooBig(flow.name, size))

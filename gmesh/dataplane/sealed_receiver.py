@@ -126,7 +126,7 @@ class SealedReceiver:
         sessions = flow.sessions.all
         for session in sessions:
             try:
-                kind, data, number = session.flow.take(datagram, now, HEAD_SIZE)
+                kind, data, number = session.flow.open(datagram, now, HEAD_SIZE)
             except NotAuthentic:
                 continue
             except DatagramError:
@@ -136,6 +136,7 @@ class SealedReceiver:
         else:
             self._not_opened(flow, _Straight(datagram, source, sock), now)
             return
+        session.flow.window.accept(number)
         counters = flow.counters
         counters.last_authentic = counters.last_opened = now
         if source != flow.endpoint:
