@@ -9,10 +9,21 @@ from typing import Any
 
 import gevent
 import pytest
-from dataplane_lab import MSG_ERRQUEUE, SUBNETS, PlaneUnderTest, ipv4_frame, join, make_key, neighbour, wait_until
+from dataplane_lab import (
+    MSG_ERRQUEUE,
+    SUBNETS,
+    PlaneUnderTest,
+    ipv4_frame,
+    join,
+    make_key,
+    neighbour,
+    sealed,
+    wait_until,
+)
+from test_dataplane_sealed_sender import Bench as SealedBench
 from test_dataplane_sender import BETA, FRAME, GAMMA, NEAR, Bench
 
-from gmesh.dataplane.contract import FrameForPeer
+from gmesh.dataplane.contract import DatagramForPeer, FrameForPeer
 from gmesh.dataplane.flows import REFUSED_SECONDS
 from gmesh.dataplane.path_errors import MAX_ERRORS, PathErrors, largest_datagram
 from gmesh.dataplane.udp_sockets import UdpOptions, open_udp
@@ -243,3 +254,20 @@ def test_the_size_depends_on_the_key() -> None:
     bench.flows.by_name["beta"].sealer = PacketSealer(key)
     errors.read(bench.socket)
     assert bench.events == [TooBig("beta", overhead_of(key).largest_frame(1272) + 1)]
+
+
+@pytest.mark.parametrize("with_session", [True, False])
+def test_requirement_14_of_a_path_of_sealed_datagrams_too(with_session: bool) -> None:
+    """Whether their ends are at the relay or, without a session with itself, behind it."""
+    bench = SealedBench(sealed("beta"), sealed("gamma", via="beta", next_hop="beta"))
+    if not with_session:
+        bench.no_session("beta")
+    bench.socket.queue = [([TOO_BIG_4], ("192.0.2.2", 655))]
+    PathErrors(bench.flows, bench.events, bench.tally, lambda: bench.now).read(bench.socket)
+    largest = 1300 - 28 - 33
+    assert bench.events == [TooBig("beta", largest + 1)]
+    packet = b"\x45" + bytes(largest - 1)
+    for data in (packet, packet + b"x"):
+        bench.sender.send("gamma", bytes(12) + b"\x08\x00" + data)
+    assert [len(datagram) for datagram, _ in bench.socket.sent] == [1300 - 28]
+    assert isinstance(bench.events[-1], DatagramForPeer)
