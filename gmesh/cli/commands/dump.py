@@ -10,7 +10,6 @@ from typing import Any
 
 from gmesh.cli.client import ControlConnection
 from gmesh.cli.context import CommandError, Context
-from gmesh.config.paths import config_base
 from gmesh.proto.control import (
     BROADCAST_OWNER,
     UNIDENTIFIED,
@@ -40,7 +39,7 @@ def run(context: Context, arguments: list[str]) -> int:
     rows, text = _DUMPS.get(words[-1], (None, None))
     if rows is not None and text is not None:
         wanted = [row for row in rows(connection) if len(words) == 1 or row.status & NodeStatus.REACHABLE]
-        return _print((json.dumps(_plain(row)) for row in wanted) if context.json else map(text, wanted))
+        return _print((json.dumps(plain(row)) for row in wanted) if context.json else map(text, wanted))
     if words[0] in ("graph", "digraph"):
         from gmesh.cli.commands.graph import draw
 
@@ -104,17 +103,20 @@ _DUMPS: dict[str, tuple[Callable[[ControlConnection], list[Any]], Callable[[Any]
 }
 
 
-def _plain(row: Any) -> dict[str, Any]:
-    """A row for JSON: the dataclass's own field names, addresses as host and port, subnets as text."""
-    plain = {}
+def plain(row: Any) -> dict[str, Any]:
+    """A row for JSON, with the names in ``docs/gmesh-json.md``: those of the dataclass, and a few more for nodes."""
+    found: dict[str, Any] = {}
     for field in dataclasses.fields(row):
         value = getattr(row, field.name)
         if isinstance(value, Subnet):
             value = str(value)
         elif dataclasses.is_dataclass(value) and not isinstance(value, type):
             value = dataclasses.asdict(value)
-        plain[field.name] = value
-    return plain
+        found[field.name] = value
+    if isinstance(row, NodeLine):
+        found["id"] = node_id(row.name).hex()
+        found["reachable"] = bool(row.status & NodeStatus.REACHABLE)
+    return found
 
 
 def _print(lines: Iterable[str]) -> int:
@@ -124,7 +126,7 @@ def _print(lines: Iterable[str]) -> int:
 
 
 def _invitations(context: Context) -> int:
-    directory = config_base(context.netname, context.confbase) / "invitations"
+    directory = context.base / "invitations"
     try:
         files = sorted(path for path in directory.iterdir() if len(path.name) == _INVITATION_NAME)
     except FileNotFoundError:
@@ -142,7 +144,10 @@ def _invitations(context: Context) -> int:
             sys.stderr.write(f"Invalid invitation file {path}\n")
             continue
         found = True
-        sys.stdout.write(f"{path.name} {name.strip()}\n")
+        text = f"{path.name} {name.strip()}"
+        if context.json:
+            text = json.dumps({"invitation": path.name, "node": name.strip(), "created": int(path.stat().st_mtime)})
+        sys.stdout.write(f"{text}\n")
     if not found:
         sys.stderr.write("No outstanding invitations.\n")
     return 0

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import re
 import sys
 import time
 from collections.abc import Iterable, Iterator
 
-from gmesh.cli.commands.dump import edges, nodes, subnets
-from gmesh.cli.context import CommandError, Context
+from gmesh.cli.commands.dump import edges, nodes, plain, subnets
+from gmesh.cli.context import CommandError, Context, nearest
 from gmesh.proto.control import BROADCAST_OWNER, EdgeLine, NodeLine, NodeStatus, SubnetLine, node_id
 from gmesh.values import (
     OPTION_CLAMP_MSS,
@@ -44,13 +45,15 @@ def run(context: Context, arguments: list[str]) -> int:
     item = arguments[0]
     if is_node_name(item):
         connection = context.connect()
-        node = next((node for node in nodes(connection) if node.name == item), None)
+        known = nodes(connection)
+        node = next((node for node in known if node.name == item), None)
         if node is None:
-            raise CommandError(f"Unknown node {item}.")
-        lines = list(describe(node, edges(connection), subnets(connection)))
+            raise CommandError(f"Unknown node {item}.{nearest(item, [node.name for node in known])}")
+        lines = list((as_json if context.json else describe)(node, edges(connection), subnets(connection)))
     elif "." in item or ":" in item:
         connection = context.connect()
-        lines = list(owners(item, subnets(connection)))
+        rows = owners(item, subnets(connection))
+        lines = [json.dumps(plain(row)) for row in rows] if context.json else list(owner_lines(rows))
     else:
         raise CommandError("Argument is not a node name, subnet or address.")
     sys.stdout.write("".join(f"{line}\n" for line in lines))
@@ -94,7 +97,22 @@ def reachability(node: NodeLine) -> str:
     return "directly with TCP" if node.next_hop == node.name else f"none, forwarded via {node.next_hop}"
 
 
-def owners(item: str, all_subnets: list[SubnetLine]) -> Iterator[str]:
+def as_json(node: NodeLine, all_edges: list[EdgeLine], all_subnets: list[SubnetLine]) -> Iterator[str]:
+    """The same as one object, as ``docs/gmesh-json.md`` says."""
+    yield json.dumps(
+        {
+            **plain(node),
+            "status_words": [word for bit, word in _STATUS.items() if node.status & bit],
+            "option_words": [word for bit, word in _OPTIONS.items() if node.options & bit],
+            "protocol": f"17.{node.options >> OPTION_VERSION_SHIFT}",
+            "reachability": reachability(node),
+            "edges": [edge.target for edge in all_edges if edge.source == node.name],
+            "subnets": [str(row.subnet) for row in all_subnets if row.owner == node.name],
+        }
+    )
+
+
+def owners(item: str, all_subnets: list[SubnetLine]) -> list[SubnetLine]:
     """Who serves a subnet (exactly that one) or an address (the most specific subnets first). Raises CommandError."""
     try:
         wanted = Subnet.parse(item)
@@ -106,7 +124,12 @@ def owners(item: str, all_subnets: list[SubnetLine]) -> Iterator[str]:
         found = [row for row in found if row.subnet.weight == wanted.weight]
     if not found:
         raise CommandError(f"Unknown {'subnet' if exact else 'address'} {item}.")
-    for row in sorted(found, key=lambda row: -row.subnet.prefix):
+    return sorted(found, key=lambda row: -row.subnet.prefix)
+
+
+def owner_lines(rows: Iterable[SubnetLine]) -> Iterator[str]:
+    """Two lines for each."""
+    for row in rows:
         yield f"Subnet: {row.subnet}"
         yield f"Owner:  {row.owner or BROADCAST_OWNER}"
 

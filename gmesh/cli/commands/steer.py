@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import sys
 
-from gmesh.cli.context import CommandError, Context, expect
+from gmesh.cli.context import CommandError, Context, expect, nearest
 from gmesh.proto.control import ControlCode
 from gmesh.values import is_node_name
 
@@ -37,14 +37,12 @@ def purge(context: Context, arguments: list[str]) -> int:
 
 def connect(context: Context, arguments: list[str]) -> int:
     """Make a connection to a node now."""
-    name = _node(arguments)
-    return _ask(context, f"Could not connect to {name}.", ControlCode.CONNECT, name)
+    return _about_node(context, _node(arguments), "Could not connect to {}.", ControlCode.CONNECT)
 
 
 def disconnect(context: Context, arguments: list[str]) -> int:
     """Close the connection to a node; one of ConnectTo comes back by itself."""
-    name = _node(arguments)
-    return _ask(context, f"Could not disconnect {name}.", ControlCode.DISCONNECT, name)
+    return _about_node(context, _node(arguments), "Could not disconnect {}.", ControlCode.DISCONNECT)
 
 
 def debug(context: Context, arguments: list[str]) -> int:
@@ -64,6 +62,17 @@ def _node(arguments: list[str]) -> str:
     if not is_node_name(arguments[0]):
         raise CommandError("Invalid name for node.")
     return arguments[0]
+
+
+def _about_node(context: Context, name: str, complaint: str, code: ControlCode) -> int:
+    """Ask something that names a node; where that fails, the name may be a slip of one that the daemon knows."""
+    from gmesh.cli.commands.dump import nodes
+
+    connection = context.connect()
+    if connection.ask(code, name) == 0:
+        return 0
+    known = [node.name for node in nodes(connection)]
+    raise CommandError(complaint.format(name) + ("" if name in known else nearest(name, known)))
 
 
 def _ask(context: Context, complaint: str, code: ControlCode, *arguments: object) -> int:
