@@ -15,6 +15,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 from gmesh.errors import PeerError
+from gmesh.mesh import minors
 from gmesh.mesh.actions import Action, ForgetFlow, Log, RoutesChanged
 from gmesh.mesh.candidates import Source
 from gmesh.mesh.channel import Channel, ChannelStatus
@@ -39,14 +40,13 @@ from gmesh.mesh.infos import Infos
 from gmesh.mesh.legacy_channel import LegacyChannel
 from gmesh.mesh.limits import TokenBucket
 from gmesh.mesh.registry import Connection, Node, Registry
-from gmesh.mesh.relaying import SPTPS_MINOR, Relay, data_by_tcp, ignored
+from gmesh.mesh.relaying import Relay, data_by_tcp, ignored
 from gmesh.mesh.settings import MeshSettings
 from gmesh.mesh.sptps_channel import SptpsChannel
 from gmesh.mesh.udp import UdpPath
-from gmesh.proto.probe import SHORT_REPLIES_SINCE_MINOR
 from gmesh.proto.requests import AnsKey, ReqKey
 from gmesh.proto.requests_11 import MtuInfo, SessionData, StartSession, UdpInfo, sub_request
-from gmesh.values import MTU, OPTION_PMTU, OPTION_TCPONLY, OPTION_VERSION_SHIFT
+from gmesh.values import MTU, OPTION_PMTU, OPTION_TCPONLY
 
 NEVER = math.inf
 NOBODY = LegacyOnly()
@@ -107,7 +107,7 @@ class DataChannels:
         Ed25519 key is known (requirement 26). Relays of either generation leave the announcement as it is."""
         if self._identity.private_key is None:
             return False
-        return _minor(node) >= SPTPS_MINOR or self._identity.public_key(node.name) is not None
+        return node.minor >= minors.SPTPS or self._identity.public_key(node.name) is not None
 
     def _rollback(self, node: Node) -> list[Action]:
         """Said once for each node."""
@@ -146,7 +146,7 @@ class DataChannels:
         actions: list[Action] = []
         channel: Channel
         if self.speaks_sptps(node):
-            if _minor(node) < SPTPS_MINOR:
+            if node.minor < minors.SPTPS:
                 actions += self._rollback(node)
             channel = SptpsChannel(
                 node,
@@ -427,7 +427,7 @@ class DataChannels:
             pmtu=bool(node.options & OPTION_PMTU),
             neighbour=node.connection is not None,
             now=now,
-            short_replies=sptps and _minor(node) >= SHORT_REPLIES_SINCE_MINOR,
+            short_replies=sptps and node.minor >= minors.SHORT_REPLIES,
             discovery=not sptps or self._settings.udp_discovery,
         )
 
@@ -448,10 +448,6 @@ class DataChannels:
         for peer in self._peers.values():
             actions += self._done(peer, peer.channel.renew(now), now)
         return actions
-
-
-def _minor(node: Node) -> int:
-    return node.options >> OPTION_VERSION_SHIFT
 
 
 def _bounded(timing: Timing, settings: MeshSettings) -> Timing:

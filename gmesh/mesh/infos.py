@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 
+from gmesh.mesh import minors
 from gmesh.mesh.actions import Action, SendLine
 from gmesh.mesh.candidates import Source, is_probeable
 from gmesh.mesh.limits import TokenBucket
@@ -18,10 +19,8 @@ from gmesh.mesh.registry import Connection, Node, Registry
 from gmesh.mesh.settings import MeshSettings
 from gmesh.mesh.udp import UdpPath
 from gmesh.proto.requests_11 import MtuInfo, UdpInfo
-from gmesh.values import MTU, OPTION_TCPONLY, OPTION_VERSION_SHIFT, Address
+from gmesh.values import MTU, OPTION_TCPONLY, Address
 
-UDP_INFO_MINOR = 5
-MTU_INFO_MINOR = 6
 RELAY_BURST, RELAY_RATE = 1000, 200.0
 """So many of others' hints are passed on at once, and per second."""
 LOOKING_SECONDS = 15.0
@@ -104,7 +103,7 @@ class Infos:
         """``heard`` is an address that is not better known here."""
         registry = self._registry
         tcp_only = self.settings.options | target.options | (0 if source is registry.me else source.options)
-        if not target.reachable or tcp_only & OPTION_TCPONLY or _minor(target.next_hop) < UDP_INFO_MINOR:
+        if not target.reachable or tcp_only & OPTION_TCPONLY or _minor(target.next_hop) < minors.UDP_INFO:
             return []
         next_connection = registry.next_connection(target)
         address = self._own_address(next_connection) if source is registry.me else heard or self._seen_at(source)
@@ -113,7 +112,7 @@ class Infos:
         return [SendLine(next_connection.id, UdpInfo(source.name, target.name, address).format())]
 
     def _mtu_info(self, source: Node, target: Node, mtu: int, now: float) -> list[Action]:
-        if not target.reachable or _minor(target.next_hop) < MTU_INFO_MINOR:
+        if not target.reachable or _minor(target.next_hop) < minors.MTU_INFO:
             return []
         next_connection = self._registry.next_connection(target)
         if next_connection is None:
@@ -174,4 +173,4 @@ class Infos:
 
 
 def _minor(node: Node | None) -> int:
-    return 0 if node is None else node.options >> OPTION_VERSION_SHIFT
+    return 0 if node is None else node.minor

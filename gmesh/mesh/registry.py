@@ -10,7 +10,7 @@ from collections.abc import Collection, Iterator
 from dataclasses import dataclass, field
 from enum import Enum, auto
 
-from gmesh.values import Address, Subnet
+from gmesh.values import OPTION_VERSION_SHIFT, Address, Subnet
 
 THIRD_PARTY_SHARE = 0.9
 """Gossip about others stops at this share of each bound; the rest is kept for what neighbours say of themselves."""
@@ -102,6 +102,11 @@ class Node:
     """Nodes with an edge to this one that has no edge back, by name; None for none, as it nearly always is."""
     subnets: Collection[Subnet] = ()
     """No two alike, in no order: a tuple while they are few, else a set."""
+
+    @property
+    def minor(self) -> int:
+        """Its minor protocol version as its neighbour announced it, 0 for tinc 1.0 and while unreachable."""
+        return self.options >> OPTION_VERSION_SHIFT
 
     @property
     def path_address(self) -> Address | None:

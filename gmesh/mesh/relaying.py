@@ -12,14 +12,13 @@ from collections import OrderedDict
 from collections.abc import Callable
 
 from gmesh.errors import PeerError
+from gmesh.mesh import minors
 from gmesh.mesh.actions import Action, DatagramByTcp, Log, SendLine
 from gmesh.mesh.registry import Node, Registry
 from gmesh.mesh.udp import UdpPath
 from gmesh.proto.requests import AnsKey, ReqKey
 from gmesh.proto.requests_11 import SessionData, handshake_datagram, sub_request
-from gmesh.values import OPTION_VERSION_SHIFT
 
-SPTPS_MINOR = 2
 CIRCLE_SECONDS = 2.0
 """A line that comes again over another connection within this time goes round in a circle. That takes nodes that
 disagree on the next hop, as they may while gossip is on its way, and then it would go round until they agree."""
@@ -117,4 +116,4 @@ def ignored(what: str, who: str) -> Log:
 
 
 def _speaks_sptps(node: Node) -> bool:
-    return node.options >> OPTION_VERSION_SHIFT >= SPTPS_MINOR
+    return node.minor >= minors.SPTPS

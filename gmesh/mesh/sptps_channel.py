@@ -12,7 +12,8 @@ import math
 from collections.abc import Callable, Iterator
 
 from gmesh.errors import DatagramError, PeerError
-from gmesh.mesh.actions import Action, Log, OpenHandshake, SendLine, SessionStep, StorePublicKey
+from gmesh.mesh import minors
+from gmesh.mesh.actions import Action, Log, OpenHandshake, SendLine, SessionStep
 from gmesh.mesh.candidates import Source
 from gmesh.mesh.events import (
     FlowReader,
@@ -24,6 +25,7 @@ from gmesh.mesh.events import (
 )
 from gmesh.mesh.identity import Identity
 from gmesh.mesh.limits import TokenBucket
+from gmesh.mesh.peer_key import PeerKey
 from gmesh.mesh.pmtu import Overhead
 from gmesh.mesh.registry import Node, Registry
 from gmesh.mesh.settings import MeshSettings
@@ -45,7 +47,7 @@ from gmesh.proto.sptps_datagram import DatagramSession
 from gmesh.proto.sptps_flow import NUMBER_SIZE, OVERHEAD
 from gmesh.proto.sptps_handshake import HandshakeFinished, data_label
 from gmesh.proto.sptps_packet import HEAD_SIZE
-from gmesh.values import OPTION_TCPONLY, OPTION_VERSION_SHIFT
+from gmesh.values import OPTION_TCPONLY
 
 NEVER = math.inf
 RETRIES = (1.5, 5.0, 10.0)
@@ -60,10 +62,6 @@ ANSWER_BURST, ANSWER_INTERVAL = 5, 1.0
 """So many sessions may the node begin at once, then one every so many seconds: each costs us a signature."""
 RECORD_BURST, RECORD_RATE = 20, 5.0
 """The same for handshake records in ANS_KEY (and per second)."""
-KEY_BURST, KEY_INTERVAL = 3, 5.0
-"""The same for public keys, asked for or told."""
-ASKED_SECONDS = 30.0
-"""How long after we asked for the node's public key what it tells is believed."""
 KEPT_SECONDS = 10.0
 """How long a session that the node asked for waits for its public key."""
 FRESH_SECONDS = 0.5
@@ -77,13 +75,11 @@ RENEWAL_STAGGER = 1.0
 HELP_DELAYS = (2.0, 3.0, 10.0, 30.0)
 HELP_TRAFFIC = 15.0
 """As in `legacy_channel`, where relays do not know UDP_INFO."""
-UDP_INFO_SINCE_MINOR = 5
-IDS_SINCE_MINOR = 4
 
 
 def overhead_of(minor: int) -> Overhead:
     """How frames grow on their way to a node of that minor version (data-sptps 2)."""
-    ids = HEAD_SIZE if minor >= IDS_SINCE_MINOR else 0
+    ids = HEAD_SIZE if minor >= minors.NODE_IDS else 0
     return Overhead(prefix=ids, block=1, suffix=OVERHEAD)
 
 
@@ -118,12 +114,7 @@ class SptpsChannel:
         self._identity = identity
         self._answers = (TokenBucket(ANSWER_BURST, 1 / ANSWER_INTERVAL, 0.0), answers)
         self._records = TokenBucket(RECORD_BURST, RECORD_RATE, 0.0)
-        self._keys_told = TokenBucket(KEY_BURST, 1 / KEY_INTERVAL, 0.0)
-        self._learned: bytes | None = None
-        """The node's public key as it told us, until the host file has it."""
-        self._peer_key: bytes | None = None
-        """The one that the last session was made with."""
-        self._asked_at = -NEVER
+        self._key = PeerKey(node.name, identity)
         self._kept: tuple[float, StartSession] | None = None
         self._announced: int | None = None
         """The compression in the node's last ANS_KEY."""
@@ -150,8 +141,7 @@ class SptpsChannel:
 
     @property
     def outdated(self) -> bool:
-        known = self._identity.public_key(self.node.name)
-        return known is not None and self._peer_key is not None and known != self._peer_key
+        return self._key.outdated
 
     @property
     def waiting_for_key(self) -> bool:
@@ -179,10 +169,6 @@ class SptpsChannel:
     @property
     def _tcp_only(self) -> bool:
         return bool((self.settings.options | self.node.options) & OPTION_TCPONLY)
-
-    @property
-    def _minor(self) -> int:
-        return self.node.options >> OPTION_VERSION_SHIFT
 
     # Requests
 
@@ -244,7 +230,7 @@ class SptpsChannel:
             if self._path.has_key:
                 self._path.woken(now)
             else:
-                actions += self._path.key_installed(overhead_of(self._minor), now)
+                actions += self._path.key_installed(overhead_of(self.node.minor), now)
         return actions
 
     def key_needed(self, now: float) -> list[Action]:
@@ -366,7 +352,7 @@ class SptpsChannel:
         hop = self.node.next_hop
         if self._help_at < NEVER or hop is None or hop is self.node or self.sessions.used is None:
             return
-        if hop.options >> OPTION_VERSION_SHIFT < UDP_INFO_SINCE_MINOR:
+        if hop.minor < minors.UDP_INFO:
             self._helped = 0
             self._help_at = now + HELP_DELAYS[0]
 
@@ -395,10 +381,9 @@ class SptpsChannel:
         self._tries += 1
         if not self._may_request():
             return []
-        public = self._public()
+        public = self._key.public
         if public is None:
-            self._asked_at = now
-            return self._request(AskPublicKey())
+            return self._ask_for_key(now)
         pending = self.sessions.initiating
         if pending is None or pending.taken:
             # A request that is repeated unchanged cannot mix up two answers; one whose answer got stuck is hopeless.
@@ -415,7 +400,7 @@ class SptpsChannel:
         private = self._identity.private_key
         assert private is not None, "a node without a key has no such channel"
         names = (self._registry.me.name, self.node.name)
-        self._peer_key = public
+        self._key.used(public)
         return DatagramSession(
             initiator=initiator,
             private_key=private,
@@ -429,10 +414,10 @@ class SptpsChannel:
     # Sessions that the node begins
 
     def _asked_for_session(self, request: StartSession, now: float) -> list[Action]:
-        public = self._public()
+        public = self._key.public
         if public is None:
             self._kept = (now, request)
-            return self._ask_for_key(now)
+            return self._ask_for_key(now) if self._key.may_answer(now) else []
         pending = self.sessions.responding
         if pending is not None and pending.kex == request.datagram:
             return self._repeat_answer(pending, now)
@@ -453,49 +438,24 @@ class SptpsChannel:
 
     # Public keys
 
-    def _public(self) -> bytes | None:
-        return self._identity.public_key(self.node.name) or self._learned
-
     def _ask_for_key(self, now: float) -> list[Action]:
-        if not self._keys_told.take(now):
-            return []
-        self._asked_at = now
+        self._key.asked(now)
         return self._request(AskPublicKey())
 
     def _asked_for_key(self, now: float) -> list[Action]:
         """Tell the node our key; who asks for ours may have a new one of its own."""
         private = self._identity.private_key
-        if private is None or not self._keys_told.take(now):
+        if private is None or not self._key.may_answer(now):
             return []
-        actions: list[Action] = []
-        if self._public() is None:
-            self._asked_at = now
-            actions += self._request(AskPublicKey())
+        actions = self._ask_for_key(now) if self._key.public is None else []
         return [*actions, *self._request(TellPublicKey(private.public))]
 
     def _told_key(self, public: bytes, now: float) -> list[Action]:
-        """A key that nothing proves (requirement 4): only where we asked, where none is known, and never of a node that
-        does not speak SPTPS, which would be locked out by it (requirement 30)."""
-        known = self._public()
-        if known is not None:
-            if known == public:
-                return []
-            text = f"{self.node.name} tells another Ed25519 key than the one that is known; it is ignored"
-            return [Log(logging.WARNING, 0, text, f"public key {self.node.name}")]
-        if now - self._asked_at > ASKED_SECONDS or self._minor < 2:
-            return [self._ignored("a public key that nobody asked for")]
-        if not self.settings.trust_on_first_use:
-            text = f"{self.node.name} tells its Ed25519 key, which nothing proves: TrustOnFirstUse = no refuses it"
-            return [Log(logging.WARNING, 0, text, f"public key {self.node.name}")]
-        self._learned = public
-        text = (
-            f"Ed25519 key of {self.node.name} learned by way of other nodes and trusted from now on; "
-            f"nothing but these nodes vouches for it"
-        )
-        actions: list[Action] = [
-            Log(logging.WARNING, 0, text, f"public key {self.node.name}"),
-            StorePublicKey(self.node.name, public, proved=False),
-        ]
+        """Where the key is taken, what waited for it goes on at once."""
+        trust = self.settings.trust_on_first_use
+        taken, actions = self._key.told(public, now, sptps=self.node.minor >= minors.SPTPS, trust=trust)
+        if not taken:
+            return actions
         self._next_try = -NEVER
         self._tries = 0
         kept, self._kept = self._kept, None

@@ -16,7 +16,6 @@ PROBE_TYPE = b"\0\0"
 
 
 SHORT_REPLY_SIZE = 18
-SHORT_REPLIES_SINCE_MINOR = 3
 
 
 class ProbeKind(IntEnum):
