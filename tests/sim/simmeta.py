@@ -23,7 +23,11 @@ from gmesh.proto.requests_11 import MtuInfo, UdpInfo, parse_newer
 from gmesh.values import OPTION_VERSION_SHIFT
 
 MINOR = 7
-OPTIONS = 0xC
+
+
+def options_of(minor: int) -> int:
+    """What a node's ACK says; it names its version whatever the other end's is."""
+    return 0xC | minor << OPTION_VERSION_SHIFT
 
 
 @functools.lru_cache(maxsize=262_144)
@@ -39,10 +43,7 @@ def parse(line: str) -> MetaEvent:
 
 
 class PlainMeta:
-    """ID, ID and proof, proof and ACK, ACK (meta-legacy 3, meta-sptps 2). ``minor`` is 0 for tinc 1.0's protocol.
-
-    ``lines`` is what a connection between two nodes of 1.1 carries as records: no difference here.
-    """
+    """ID, ID and proof, proof and ACK, ACK (meta-legacy 3, meta-sptps 2). ``minor`` is 0 for tinc 1.0's protocol."""
 
     def __init__(self, *, outgoing: bool, my_name: str, weight: int, minor: int = 0) -> None:
         self.outgoing = outgoing
@@ -101,10 +102,16 @@ class PlainMeta:
             events.append(Verified())
         else:
             self.active = True
-            # Without SPTPS at both ends the connection is one of 1.0, and so says its edge.
-            both = min(self._minor, self._peer_minor)
-            options = OPTIONS | (MINOR << OPTION_VERSION_SHIFT if both else 0)
-            events.append(Active(self._peer, "655", int(line[2:]), self._weight, options, options))
+            events.append(
+                Active(
+                    name=self._peer,
+                    port="655",
+                    weight_received=int(line[2:]),
+                    weight_sent=self._weight,
+                    options_received=options_of(self._peer_minor),
+                    options_sent=options_of(self._minor),
+                )
+            )
 
     def _greeting(self) -> bytes:
         return f"0 {self._my_name} {self._minor}\n".encode()

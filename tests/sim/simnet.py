@@ -15,7 +15,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
-from simmeta import MINOR, OPTIONS, PlainMeta
+from simmeta import MINOR, PlainMeta, options_of
 from simnode import End, Meta, SimNode
 
 from gmesh.crypto.ed25519 import Ed25519PrivateKey
@@ -23,7 +23,7 @@ from gmesh.crypto.rsa import RsaPrivateKey
 from gmesh.mesh.settings import MeshSettings
 from gmesh.proto.meta_base import PeerCredentials
 from gmesh.proto.meta_start import MetaStart
-from gmesh.values import OPTION_VERSION_SHIFT, Address, Subnet
+from gmesh.values import Address, Subnet
 
 
 @dataclass
@@ -107,14 +107,10 @@ class World:
         return True
 
     def _meta(self, owner: SimNode, other: SimNode, outgoing: bool) -> Meta:
+        minor = 0 if owner.private_key is None else MINOR
         if self.key is None:
-            minor = 0 if owner.private_key is None else MINOR
             return PlainMeta(outgoing=outgoing, my_name=owner.name, weight=self.random.randrange(5, 400), minor=minor)
-        peer_public = self.public_keys.get(other.name)
-        both = owner.private_key is not None and peer_public is not None
-        credentials = PeerCredentials(
-            self.key.public, OPTIONS | (MINOR << OPTION_VERSION_SHIFT if both else 0), ed25519=peer_public
-        )
+        credentials = PeerCredentials(self.key.public, options_of(minor), ed25519=self.public_keys.get(other.name))
         return MetaStart(
             outgoing=outgoing,
             my_name=owner.name,

@@ -5,6 +5,7 @@ Not here: the clock, and who is connected with whom (`simnet.py`).
 
 from __future__ import annotations
 
+import logging
 from typing import TYPE_CHECKING
 
 from simmeta import PlainMeta
@@ -173,9 +174,9 @@ class SimNode:
                 case NodeUp() | NodeDown():
                     self.scripts.append(f"{type(action).__name__} {action.node}")
                 case SubnetUp() | SubnetDown():
-                    self.scripts.append(f"{type(action).__name__} {action.node} {action.subnet}")
-                case Log():
-                    self.logs.append(action.text)
+                    pass
+                case Log(level, _, text) if level >= logging.WARNING:
+                    self.logs.append(text)
                 case _:
                     event = self.plane.perform(action, self.world.now)
                     if event is not None:

@@ -82,8 +82,8 @@ def join_and_judge(world: World, count: int, extra: int, capsys: pytest.CaptureF
     resident = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - resident
     with capsys.disabled():
         print(
-            f"\n{count} nodes ({sum(map(is_sptps, world.nodes))} of them SPTPS), {links} links, {facts} facts agreed after"
-            f" {virtual:.2f} s of theirs, {used:.1f} s of our processor; {each:.2f} messages per node and fact:"
+            f"\n{count} nodes ({sum(map(is_sptps, world.nodes))} of them SPTPS), {links} links, {facts} facts agreed"
+            f" after {virtual:.2f} s of theirs, {used:.1f} s of our processor; {each:.2f} messages per node and fact:"
             f" {dict(world.lines)}; {resident / count / count * 1024:.0f} bytes per node known to a node, links and"
             " queues included"
         )
