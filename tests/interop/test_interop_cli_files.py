@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import random
 import re
 import shutil
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -346,16 +348,34 @@ def test_import_where_nothing_can_be_written(pair: Pair) -> None:
         pair.same(*words)
 
 
-def test_a_pipe_of_exchanges_between_the_two_tools(twins: Pair) -> None:
-    twins.gmesh.run("set", "Name", "bar")
-    net = twins.gmesh.where / "net" / "hosts"
-    (net / "foo").rename(net / "bar")
-    ours = twins.gmesh.run("exchange", text="")
-    assert ours.code == 1
-    sent = twins.tinc.where / "net" / "hosts" / "foo"
-    done = twins.gmesh.run("import", text=b"Name = foo\n" + sent.read_bytes())
-    assert done.code == 0
-    assert (net / "foo").read_bytes() == sent.read_bytes()
+@pytest.mark.parametrize("word", ["exchange", "exchange-all"])
+def test_both_tools_exchange_through_pipes(twins: Pair, word: str) -> None:
+    """Each waits for the end of what the other sends, so that one that keeps its output open would block both."""
+    assert twins.gmesh.run("set", "Name", "bar").code == 0
+    hosts = [side.where / "net" / "hosts" for side in twins.sides]
+    (hosts[1] / "foo").rename(hosts[1] / "bar")
+    assert twins.gmesh.run("add", "Subnet", "10.0.0.0/8").code == 0
+    to_gmesh, to_tinc = os.pipe(), os.pipe()
+    running = []
+    for side, source, sink in ((twins.tinc, to_tinc[0], to_gmesh[1]), (twins.gmesh, to_gmesh[0], to_tinc[1])):
+        command = [str(side.program), "-c", "net", word]
+        running.append(subprocess.Popen(command, cwd=side.where, stdin=source, stdout=sink, stderr=subprocess.PIPE))
+    for descriptor in (*to_gmesh, *to_tinc):
+        os.close(descriptor)
+    for process in running:
+        _, err = process.communicate(timeout=60)
+        assert process.returncode == 0
+        assert b"Imported 1 host configuration files." in err
+    for name in ("foo", "bar"):
+        assert (hosts[0] / name).read_text().strip() == (hosts[1] / name).read_text().strip()
+
+
+def test_keys_where_there_is_no_directory(pair: Pair) -> None:
+    for word in ("generate-rsa-keys", "generate-ed25519-keys"):
+        theirs, ours = (side.run(word, options=("-c", str(side.where / "none"))) for side in pair.sides)
+        assert ours.code == theirs.code == 1
+        # gmesh looks before it makes the key.
+        assert ours.err == theirs.err[-1:]
 
 
 # edit and network
@@ -399,8 +419,6 @@ def test_signatures_hold_between_the_tools(twins: Pair) -> None:
         assert done.code == 0
         header = done.out.split("\n", 1)[0]
         assert re.fullmatch(r"Signature = foo \d+ KEY", header)
-    import subprocess
-
     for side in twins.sides:
         signed[side.program] = subprocess.run(
             [str(side.program), "-c", "net", "sign", "file"], cwd=side.where, capture_output=True, check=True

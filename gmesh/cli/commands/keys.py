@@ -106,6 +106,9 @@ def _places(context: Context, kind: str, title: str) -> KeyPlaces:
         where = where.moved(
             ask_on_terminal(f"private {title} key", where.private), ask_on_terminal(f"public {title} key", where.public)
         )
+    for path in (where.private, where.public):
+        if path.parent != context.hosts and not path.parent.is_dir():
+            raise CommandError(f"Error opening file `{path}': No such file or directory")
     newkeys.prepare(where)
     return where
 
