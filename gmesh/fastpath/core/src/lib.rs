@@ -3,5 +3,9 @@
 //! The wire forms are tinc's. Not here: handshakes, gossip, policy, which are Python's; and Python itself.
 
 pub mod crypto;
+pub mod engine;
 pub mod flow;
+pub mod io;
 pub mod packet;
+pub mod pump;
+pub mod sys;
