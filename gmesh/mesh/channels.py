@@ -205,7 +205,11 @@ class DataChannels:
     def connection_active(self, node: Node, first: bool, now: float) -> list[Action]:
         """A neighbour's connection became active; ``first`` in the life of this daemon: third nodes may still hold
         keys that our predecessor made (requirement 24)."""
-        actions = self._find(node.name, now)[1]
+        known = self._peers.get(node.name)
+        if known is None:
+            actions = self._find(node.name, now)[1]
+        else:
+            actions = self._done(known, known.channel.neighbour_up(now), now)
         return [*actions, *self._announce_new_keys()] if first else actions
 
     def reconnected(self, node: Node, now: float) -> list[Action]:

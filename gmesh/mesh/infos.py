@@ -76,7 +76,7 @@ class Infos:
                 # Both have to look for each other, and what we send may need no answer that would tell it of us.
                 actions += self.address_to(source, now)
             return actions
-        if target is None or not self._relayed.take(now):
+        if target is None or not self._may_relay(now):
             return actions
         relay = self._static_relay(target)
         if relay is None or relay is self._registry.me or not self._leads_on(connection, relay):
@@ -91,7 +91,7 @@ class Infos:
             return []
         path = self._path_of(source.name)
         actions = [] if path is None else path.told_mtu(request.mtu)
-        if target is None or target is registry.me or not self._relayed.take(now):
+        if target is None or target is registry.me or not self._may_relay(now):
             return actions
         if not self._leads_on(connection, target):
             return actions
@@ -160,6 +160,10 @@ class Infos:
         """Whether the way to ``target`` is not the one that the hint came by."""
         onwards = self._registry.next_connection(target)
         return onwards is not None and onwards.id != connection.id
+
+    def _may_relay(self, now: float) -> bool:
+        """A tunnel server passes nothing on."""
+        return not self.settings.tunnel_server and self._relayed.take(now)
 
     def _may_tell(self, kind: type[UdpInfo] | type[MtuInfo], node: Node, interval: float, now: float) -> bool:
         key = (kind, node.name)

@@ -119,6 +119,10 @@ class LegacyChannel:
         self._retry_at = self._answer_at = self._help_at = NEVER
         return []
 
+    def neighbour_up(self, now: float) -> list[Action]:
+        """A node that could be reached before has what it asked for."""
+        return []
+
     # Requests
 
     def request_received(self, request: ReqKey, now: float) -> list[Action]:

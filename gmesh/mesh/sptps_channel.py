@@ -156,7 +156,10 @@ class SptpsChannel:
     def node_up(self, now: float) -> list[Action]:
         """The node became reachable. Neighbours have a session though they may have nothing to say to each other:
         without it stock ones relay nothing to us, and nobody learns where UDP reaches them."""
-        if self.node.connection is not None and not self._tcp_only:
+        return self.neighbour_up(now)
+
+    def neighbour_up(self, now: float) -> list[Action]:
+        if self.node.connection is not None and not self._tcp_only and self.sessions.used is None:
             self._wanted_at = now
             self._try_at = now if self._registry.me.name.encode() < self.node.name.encode() else now + LARGER_WAITS
         return []

@@ -194,3 +194,18 @@ def test_hints_never_go_back_where_they_came_from() -> None:
     for line in ("22 alice carol 203.0.113.9 5", "23 alice carol 1300"):
         bob.line(from_carol, line)
     assert not [action for action in bob.actions[before:] if isinstance(action, SendLine)]
+
+
+def test_a_tunnel_server_passes_no_hints_on() -> None:
+    world = World()
+    bob = Node(world, "bob", Host(world, Address("192.0.2.2", "655")), tunnel_server=True)
+    alice = Node(world, "alice", Host(world, Address("198.51.100.1", "655")))
+    carol = Node(world, "carol", Host(world, Address("198.51.100.3", "655")))
+    connect(alice, bob)
+    connect(carol, bob)
+    world.run(0.3)
+    from_carol = next(number for number, (other, _) in bob.peers.items() if other is carol)
+    before = len(bob.lines)
+    bob.line(from_carol, "22 carol alice 203.0.113.9 5")
+    bob.line(from_carol, "23 carol alice 1300")
+    assert len(bob.lines) == before

@@ -502,3 +502,12 @@ def test_a_key_that_is_taken_off_file_leaves_the_protocol_to_what_is_announced()
     assert RoutesChanged() in done
     assert not alice.mesh.channels.status("carol").sptps
     assert carol.name == "carol"
+
+
+def test_a_node_that_becomes_a_neighbour_gets_a_session() -> None:
+    alice, _bob, carol = line_of_three()
+    assert carol.name not in alice.mesh.channels._peers
+    alice.mesh.channels._find("carol", alice.world.now)
+    assert not alice.mesh.channels.status("carol").valid_key
+    connect(alice, carol)
+    assert alice.world.run(2.0, lambda: alice.confirmed("carol") and carol.confirmed("alice"))
