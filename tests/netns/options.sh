@@ -283,7 +283,7 @@ sockets() {
     launch A
     launch C
     # After two failures a stock daemon would wait for 10 s, were it not for MaxTimeout.
-    need 5 "C has tried in vain" tried_again C
+    need 40 "C has tried in vain" tried_again C
     start B
     check ports "B" "B listens on both ports" listens B -t 10.2.0.2:80
     check ports-udp "B" "by UDP too" listens B -u 10.2.0.2:5555
