@@ -33,6 +33,7 @@ from gmesh.mesh.actions import (
     OpenHandshake,
     SendProbe,
     SessionStep,
+    SetPath,
     UseSession,
 )
 from gmesh.mesh.events import (
@@ -50,6 +51,7 @@ from gmesh.proto.sptps_datagram import DatagramSession
 from gmesh.proto.sptps_flow import HANDSHAKE_RECORD, WORN_NUMBER, DatagramFlow
 from gmesh.proto.sptps_packet import NULL_ID, PROBE, node_id
 from gmesh.route.snapshot import RouteNode
+from gmesh.route.verdicts import ToNode
 from gmesh.values import OPTION_INDIRECT, OPTION_PMTU, Address
 from tests.vectors.sptps import arguments, exchange
 
@@ -632,3 +634,18 @@ def test_ids_follow_the_nodes_that_there_are(pair: Pair) -> None:
     assert names == {node_id("alpha"): "alpha", node_id("beta"): "beta"}
     alpha.routes(sealed("gamma"))
     assert names == {node_id("alpha"): "alpha", node_id("gamma"): "gamma"}
+
+
+@pytest.mark.parametrize("second_generation", [True, False])
+def test_fragments_are_for_whoever_opens_them(build: Build, second_generation: bool) -> None:
+    """Behind a static relay that is the owner itself, if it has a session: the relay must not read them."""
+    alpha = build("alpha")
+    behind = RouteNode("gamma", True, "beta", "beta", OPTION_PMTU | OPTION_INDIRECT, sptps=second_generation)
+    alpha.routes(sealed("beta"), behind, subnets=SUBNETS)
+    alpha.plane.set_path(SetPath("beta", Address("127.0.0.1", "9"), True, 1000, 1000))
+    frame = bytearray(ipv4_frame("10.0.0.1", "10.0.0.3", bytes(1200)))
+    frame[20] = 0
+    verdicts = alpha.plane._router.decide(bytes(frame), "alpha", alpha.plane._mtu_of, 1.0)
+    assert [verdict.node for verdict in verdicts if isinstance(verdict, ToNode)] == [
+        "gamma" if second_generation else "beta"
+    ] * 2
