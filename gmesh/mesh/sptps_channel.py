@@ -45,7 +45,7 @@ from gmesh.proto.requests_11 import (
 )
 from gmesh.proto.sptps_datagram import DatagramSession
 from gmesh.proto.sptps_flow import NUMBER_SIZE, OVERHEAD
-from gmesh.proto.sptps_handshake import HandshakeFinished, data_label
+from gmesh.proto.sptps_handshake import HandshakeFinished, SendHandshake, UseSendKey, data_label
 from gmesh.proto.sptps_packet import HEAD_SIZE
 from gmesh.values import OPTION_TCPONLY
 
@@ -127,6 +127,8 @@ class SptpsChannel:
         self._opened_at = -NEVER
         self._help_at = NEVER
         self._helped = 0
+        self._held: list[SessionStep] = []
+        self._release_at = NEVER
 
     # What others read
 
@@ -286,14 +288,30 @@ class SptpsChannel:
             return [self._ignored(str(error))]
         if any(isinstance(event, HandshakeFinished) for event in events):
             known.renewed_at = now
-        actions = self._steps(known)
+        actions = self._steps(known, now)
         if self._announced not in (None, known.compression) and known is self.sessions.used:
             # What the node wants to receive is fixed for a session.
             actions += self.worn(now)
         return actions
 
-    def _steps(self, session: OpenSession) -> list[Action]:
-        return [SessionStep(self.node.name, session.number, step) for step in session.session.take_steps()]
+    def _steps(self, session: OpenSession, now: float) -> list[Action]:
+        """What the data plane has to do in a renewal. A new key is used a turn of the loop after the record that says
+        so: packets under it would overtake that, and stock nodes drop them."""
+        steps = session.session.take_steps()
+        sends = any(isinstance(step, SendHandshake) for step in steps)
+        actions = self._release() if sends else []
+        for step in steps:
+            action = SessionStep(self.node.name, session.number, step)
+            if isinstance(step, UseSendKey):
+                self._held.append(action)
+                self._release_at = now
+            else:
+                actions.append(action)
+        return actions
+
+    def _release(self) -> list[Action]:
+        held, self._held, self._release_at = self._held, [], NEVER
+        return [action for action in held if self.sessions.numbered(action.session) is not None]
 
     def _doubt(self, used: OpenSession, now: float) -> list[Action]:
         """The node may have lost the session in use, or somebody else sends nonsense: find out, at no cost to it."""
@@ -305,7 +323,7 @@ class SptpsChannel:
             return self._path.examine(now)
         self._judge_at = now + DOUBT_PATIENCE_TCP
         used.session.renew(now)
-        return self._steps(used)
+        return self._steps(used, now)
 
     def _judge(self, now: float) -> list[Action]:
         self._judge_at = NEVER
@@ -321,10 +339,19 @@ class SptpsChannel:
     # Time
 
     def next_timeout(self) -> float:
-        return min(self._try_at, self._judge_at, self._help_at, self._renew_at(), self.sessions.next_timeout())
+        return min(
+            self._try_at,
+            self._judge_at,
+            self._help_at,
+            self._release_at,
+            self._renew_at(),
+            self.sessions.next_timeout(),
+        )
 
     def on_timeout(self, now: float) -> list[Action]:
-        actions, stuck = self.sessions.on_timeout(now)
+        actions: list[Action] = self._release() if self._release_at <= now else []
+        dropped, stuck = self.sessions.on_timeout(now)
+        actions += dropped
         if stuck:
             actions += self.worn(now)
         if self._try_at <= now:
@@ -337,7 +364,7 @@ class SptpsChannel:
         if used is not None and self._renew_at() <= now:
             used.renewed_at = now
             used.session.renew(now)
-            actions += self._steps(used)
+            actions += self._steps(used, now)
         if self._help_at <= now:
             actions += self._help(now)
         return actions
@@ -367,7 +394,7 @@ class SptpsChannel:
         self._helped += 1
         self._help_at = now + HELP_DELAYS[min(self._helped, len(HELP_DELAYS) - 1)]
         used.session.renew(now)
-        return self._steps(used)
+        return self._steps(used, now)
 
     # Sessions that we begin
 

@@ -59,7 +59,7 @@ def renew(node: Node) -> None:
     known = channel(node)
     if known is not None and known.sessions.used is not None:
         known.sessions.used.session.renew(node.world.now)
-        node.perform(known._steps(known.sessions.used))
+        node.perform(known._steps(known.sessions.used, node.world.now))
 
 
 def begin(node: Node) -> None:

@@ -55,7 +55,7 @@ def renew(node: Node, peer: str) -> None:
     used = channel(node, peer).sessions.used
     if used is not None:
         used.session.renew(node.world.now)
-        node.perform(channel(node, peer)._steps(used))
+        node.perform(channel(node, peer)._steps(used, node.world.now))
 
 
 def sessions(node: Node, peer: str) -> int:
