@@ -1,6 +1,6 @@
 """A database of a given size as a neighbour describes it: what the settle benchmark feeds to a daemon.
 
-Not here: connections, and what is measured (`settle.py`).
+Not here: connections, and what is measured (`tell.py`).
 """
 
 from __future__ import annotations
@@ -46,6 +46,8 @@ def lines(teller: str, victim: str, *, nodes: int, edges: int, subnets: int, spt
             yield f"10 {nonce()} {name} {text}"
         for target in sorted(targets[name]):
             place = index.get(target, len(names))
-            line = f"12 {nonce()} {name} {target} 192.0.{place >> 8}.{place & 255} 655 {options} {rng.randrange(5, 400)}"
+            line = (
+                f"12 {nonce()} {name} {target} 192.0.{place >> 8}.{place & 255} 655 {options} {rng.randrange(5, 400)}"
+            )
             here = index[name]
             yield f"{line} 172.16.{here >> 8}.{here & 255} {LOCAL_PORT}" if sptps else line
