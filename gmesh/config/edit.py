@@ -22,6 +22,10 @@ _NO_SETTING = re.compile(r"[ \t]*(#|$)")
 NEW_FILE_MODE = 0o644
 
 
+class WriteError(OSError):
+    """The file could be read, but not be written; it is as it was."""
+
+
 @dataclass(frozen=True, slots=True)
 class Line:
     """One line with its end. ``key`` is empty where it sets nothing: comments, blank lines, blocks."""
@@ -119,7 +123,10 @@ def change(path: Path, edit: Callable[[str], str]) -> bool:
         new = edit(old)
         if new == old:
             return False
-        replace_file(path, new.encode("utf-8", "surrogateescape"), NEW_FILE_MODE)
+        try:
+            replace_file(path, new.encode("utf-8", "surrogateescape"), NEW_FILE_MODE)
+        except OSError as error:
+            raise WriteError(error.errno, error.strerror, str(path)) from None
         return True
 
 

@@ -7,14 +7,14 @@ Not here: asking, printing, or reading keys back.
 from __future__ import annotations
 
 import contextlib
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from gmesh.config.directory import Directory
 from gmesh.config.keys import ED25519_PUBLIC_LABEL, RSA_PUBLIC_LABELS
 from gmesh.config.lexer import parse_setting
-from gmesh.config.write import replace_file
+from gmesh.config.write import NewFile, replace_file, replace_files
 from gmesh.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -70,9 +70,9 @@ def prepare(where: KeyPlaces) -> None:
 def save_rsa(key: RsaPrivateKey, where: KeyPlaces) -> list[Path]:
     """Append the pair to its files. Returns the files in which old keys were disabled. Raises OSError."""
     options = _RSA_PUBLIC_OPTIONS if where.in_host_file else ()
-    return _changed(
-        (where.private, _append(where.private, key.to_pem(), PRIVATE_MODE, _RSA_PRIVATE_LABELS)),
-        (where.public, _append(where.public, key.public.to_pem(), PUBLIC_MODE, RSA_PUBLIC_LABELS, options)),
+    return _save(
+        _Addition(where.private, key.to_pem(), PRIVATE_MODE, _RSA_PRIVATE_LABELS),
+        _Addition(where.public, key.public.to_pem(), PUBLIC_MODE, RSA_PUBLIC_LABELS, options),
     )
 
 
@@ -82,9 +82,9 @@ def save_ed25519(key: Ed25519PrivateKey, where: KeyPlaces) -> list[Path]:
 
     text = f"Ed25519PublicKey = {public_to_text(key.public)}\n" if where.in_host_file else public_to_pem(key.public)
     options = _ED25519_PUBLIC_OPTIONS if where.in_host_file else ()
-    return _changed(
-        (where.private, _append(where.private, key.to_pem(), PRIVATE_MODE, ("ED25519 PRIVATE KEY",))),
-        (where.public, _append(where.public, text, PUBLIC_MODE, (ED25519_PUBLIC_LABEL,), options)),
+    return _save(
+        _Addition(where.private, key.to_pem(), PRIVATE_MODE, ("ED25519 PRIVATE KEY",)),
+        _Addition(where.public, text, PUBLIC_MODE, (ED25519_PUBLIC_LABEL,), options),
     )
 
 
@@ -96,9 +96,10 @@ def save_public(key: RsaPrivateKey | Ed25519PrivateKey, host_file: Path) -> bool
     from gmesh.crypto.ed25519 import Ed25519PrivateKey, public_to_pem
 
     if isinstance(key, Ed25519PrivateKey):
-        labels = (ED25519_PUBLIC_LABEL,)
-        return _append(host_file, public_to_pem(key.public), PUBLIC_MODE, labels, _ED25519_PUBLIC_OPTIONS)
-    return _append(host_file, key.public.to_pem(), PUBLIC_MODE, RSA_PUBLIC_LABELS, _RSA_PUBLIC_OPTIONS)
+        labels, text, options = (ED25519_PUBLIC_LABEL,), public_to_pem(key.public), _ED25519_PUBLIC_OPTIONS
+        return bool(_save(_Addition(host_file, text, PUBLIC_MODE, labels, options)))
+    text = key.public.to_pem()
+    return bool(_save(_Addition(host_file, text, PUBLIC_MODE, RSA_PUBLIC_LABELS, _RSA_PUBLIC_OPTIONS)))
 
 
 def make_skeleton(directory: Directory, name: str) -> None:
@@ -138,15 +139,32 @@ def disable_old(text: str, labels: tuple[str, ...], options: tuple[str, ...] = (
     return "\n".join(lines)
 
 
-def _append(path: Path, addition: str, mode: int, labels: tuple[str, ...], options: tuple[str, ...] = ()) -> bool:
-    try:
-        old = _read(path)
-    except FileNotFoundError:
+@dataclass(frozen=True, slots=True)
+class _Addition:
+    """What is to be appended to a file once old keys with these labels, and these settings, are disabled."""
+
+    path: Path
+    text: str = field(repr=False)
+    mode: int = PUBLIC_MODE
+    labels: tuple[str, ...] = ()
+    options: tuple[str, ...] = ()
+
+
+def _save(*additions: _Addition) -> list[Path]:
+    """Make all of the additions, or where one cannot be made, none. Returns the files with disabled keys."""
+    new: list[NewFile] = []
+    changed: list[Path] = []
+    for addition in additions:
         old = ""
-    disabled = disable_old(old, labels, options)
-    private = mode == PRIVATE_MODE
-    replace_file(path, _encode(_joined(disabled, addition)), mode, exact_mode=private)
-    return disabled != old
+        with contextlib.suppress(FileNotFoundError):
+            old = _read(addition.path)
+        disabled = disable_old(old, addition.labels, addition.options)
+        if disabled != old:
+            changed.append(addition.path)
+        data = _encode(_joined(disabled, addition.text))
+        new.append(NewFile(addition.path, data, addition.mode, exact_mode=addition.mode == PRIVATE_MODE))
+    replace_files(new)
+    return changed
 
 
 def append_text(path: Path, addition: str) -> None:
@@ -160,10 +178,6 @@ def append_text(path: Path, addition: str) -> None:
 def _joined(text: str, addition: str) -> str:
     end = "\n" if text and not text.endswith("\n") else ""
     return f"{text}{end}{addition}"
-
-
-def _changed(*files: tuple[Path, bool]) -> list[Path]:
-    return [path for path, disabled in files if disabled]
 
 
 def _read(path: Path) -> str:

@@ -205,6 +205,8 @@ def _change(context: Context, path: Path, verb: str, name: str, value: str) -> N
 
     try:
         edit.change(path, work)
+    except edit.WriteError as error:
+        raise CommandError(f"Could not write configuration file {path}: {error.strerror}") from None
     except OSError as error:
         raise _cannot_open(context, path, error) from None
     except ConfigError as error:

@@ -190,6 +190,17 @@ def test_requirement_10_mode_owner_comments_and_links_stay(net: Path, tool: Tool
     assert [path.name for path in net.iterdir() if "tmp" in path.name] == []
 
 
+def test_a_pair_of_keys_is_saved_whole_or_not_at_all(net: Path, tool: Tool) -> None:
+    assert tool("generate-ed25519-keys")[0] == 0
+    (net / "hosts" / "foo").unlink()
+    (net / "hosts" / "foo").mkdir()
+    before = snapshot(net)
+    code, _, err = tool("generate-ed25519-keys")
+    assert code == 1
+    assert f"Error opening file `{net}/hosts/foo': Is a directory" in err
+    assert snapshot(net) == before
+
+
 def test_what_is_no_text_survives(net: Path, tool: Tool) -> None:
     (net / "tinc.conf").write_bytes(b"\xef\xbb\xbf# \xff\xfe\nName = foo\nDevice = \x80\r\n")
     assert tool("set", "Mode", "hub")[0] == 0
