@@ -84,6 +84,16 @@ impl Pump {
         self.wake.set();
     }
 
+    /// Look at the commands that wait.
+    pub fn wake(&self) {
+        self.wake.set();
+    }
+
+    /// There are events, or still some.
+    pub fn announce(&self) {
+        self.news.set();
+    }
+
     /// Readable while there are events.
     #[must_use]
     pub fn news(&self) -> RawFd {

@@ -23,6 +23,9 @@ impl<I: Io> Engine<I> {
                 return false;
             };
             self.command(command);
+            if self.outbox.is_full() {
+                self.flush();
+            }
         }
         self.flush();
         true
@@ -239,7 +242,11 @@ impl<I: Io> Engine<I> {
 
     fn forward_one(&mut self, hop: PeerId, datagram: &[u8]) {
         let Some(target) = self.target(hop, None) else { return };
-        let Some((train, start)) = self.outbox.room(&target, datagram.len()) else { return };
+        let room = self.outbox.room(&target, datagram.len()).or_else(|| {
+            self.flush();
+            self.outbox.room(&target, datagram.len())
+        });
+        let Some((train, start)) = room else { return };
         self.outbox.buffer[start..start + datagram.len()].copy_from_slice(datagram);
         self.outbox.units.push(Unit {
             train,
@@ -252,9 +259,7 @@ impl<I: Io> Engine<I> {
             data: start,
             plain: 0,
         });
-        if self.outbox.is_full() {
-            self.flush();
-        }
+        count(&self.shared.totals.relayed, 1);
     }
 
     fn write(&mut self, frame: &[u8]) {

@@ -119,7 +119,7 @@ pub enum Event {
 
 impl Event {
     /// Whether it is one of many, that a peer or a host can make at will.
-    fn is_packet(&self) -> bool {
+    pub(super) fn is_packet(&self) -> bool {
         matches!(
             self,
             Self::Frame { .. }

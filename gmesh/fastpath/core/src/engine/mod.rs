@@ -24,6 +24,7 @@ use crate::packet::coalesce::{Coalescer, Piece, Sink};
 use crate::packet::headers::Link;
 use crate::packet::virtio::VirtioHeader;
 use events::{Event, Queues};
+pub use receive::normal;
 use outbox::Outbox;
 use peer::{count, Peer};
 use table::{Cache, Mode, NodeId, PeerId, Table};

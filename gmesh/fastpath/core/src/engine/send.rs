@@ -58,9 +58,6 @@ impl<I: Io> Engine<I> {
         } else {
             return false;
         };
-        if self.outbox.is_full() {
-            self.flush();
-        }
         let room = self.outbox.room(&way.target, wire).or_else(|| {
             self.flush();
             self.outbox.room(&way.target, wire)

@@ -40,6 +40,9 @@ impl<I: Io> Engine<I> {
                 Ok(len) => {
                     count(&self.shared.totals.device_reads, 1);
                     self.from_device(&mut buffer[..len]);
+                    if self.outbox.is_full() {
+                        self.flush();
+                    }
                 }
                 Err(error) if error.kind() == ErrorKind::WouldBlock => break,
                 Err(error) if error.kind() == ErrorKind::Interrupted => {}
