@@ -28,7 +28,9 @@ in_ns crowd ip addr add 10.1.0.2/24 dev eth0
 in_ns crowd ip link set eth0 up
 ADDRESS[A]=10.1.0.1
 node A
-KINDS+=(gmesh gmesh gmesh) # whose keys the crowd uses, and nothing else
+crowd=gmesh # whose keys the crowd uses, and nothing else
+[[ ${KIND[A]} != *11 ]] || crowd=gmesh11
+KINDS+=("$crowd" "$crowd" "$crowd")
 directories=()
 for name in m1 m2 m3; do
     node "$name"
