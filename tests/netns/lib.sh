@@ -435,7 +435,7 @@ control() {
     "$tool" -c "$LAB_WORK/$name" --pidfile "$LAB_WORK/$name.pid" "$@"
 }
 
-# launch NAME: starts the daemon and returns; start NAME also waits until it is ready.
+# launch NAME: starts the daemon and returns; start also waits until it is ready.
 launch() {
     local name=$1 command
     local dir="$LAB_WORK/$name" log="$LAB_WORK/$name.log"
@@ -461,10 +461,14 @@ in_ns_background() {
 last_life() { tac "$LAB_WORK/$1.log" | sed '/^=== start/q' | tac; }
 logged() { last_life "$1" | grep -q -- "$2"; }
 
+# start NAME...: the others when the first one is ready: to it they connect, and a stock daemon that found nobody would
+# wait for 5 s and more.
 start() {
     local name
-    for name in "$@"; do launch "$name"; done
-    for name in "$@"; do need 40 "$name is ready" logged "$name" "Ready"; done
+    launch "$1"
+    need 60 "$1 is ready" logged "$1" "Ready"
+    for name in "${@:2}"; do launch "$name"; done
+    for name in "${@:2}"; do need 60 "$name is ready" logged "$name" "Ready"; done
 }
 
 alive() { kill -0 "${PID[$1]}"; }
