@@ -53,9 +53,9 @@ def own_keys(server: Server) -> Iterator[Finding]:
         yield from _pair(server, pair)
     try:
         load_own_keys(server)
-    except KeyFileError as error:
+    except (KeyFileError, OSError) as error:
         explanation = "No private key is left that the daemon could start with."
-        yield Finding(Level.ERROR, str(error), explanation=explanation, commands=("generate-keys",), fails=True)
+        yield Finding(Level.ERROR, printable(error), explanation=explanation, commands=("generate-keys",), fails=True)
 
 
 def _rsa(server: Server) -> _Pair:
@@ -79,6 +79,8 @@ def _try(read: Callable[[], Any]) -> tuple[Any, str]:
         return read(), ""
     except KeyFileError as error:
         return None, str(error)
+    except OSError as error:
+        return None, f"Error reading `{printable(error.filename)}': {error.strerror}"
 
 
 def _permissions(path: Path, why: str) -> Iterator[Finding]:

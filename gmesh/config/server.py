@@ -5,6 +5,7 @@ Not here: reading other nodes' host files (`host`), or what any setting does.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -46,7 +47,7 @@ class Server(OptionView):
         self.directory = directory
         self.name = name
         self.ed25519_private_file: Path = directory.base / (asked.get("ed25519privatekeyfile") or "ed25519_key.priv")
-        legacy = asked.get("experimentalprotocol", "").lower() == "no" or not self.ed25519_private_file.exists()
+        legacy = asked.get("experimentalprotocol", "").lower() == "no" or not os.path.exists(self.ed25519_private_file)
         super().__init__(entries, legacy_defaults=legacy)
         self.notices[:0] = notices
         # What the file says may be $HOST.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import sys
 import time
@@ -25,7 +26,7 @@ def sign(context: Context, arguments: list[str]) -> int:
 
     name = context.own_name()
     path = places(context.directory, "ed25519").private
-    if not path.exists():
+    if not os.path.lexists(path):
         raise CommandError(f"Could not open {path}: No such file or directory")
     try:
         key = Ed25519PrivateKey.from_pem(read_key_file(path, "Ed25519 private key"))
@@ -70,7 +71,7 @@ def _signed(data: bytes, name: str, seconds: int) -> bytes:
 
 def _public_key(context: Context, name: str) -> bytes:
     path = context.hosts / name
-    if not path.exists():
+    if not os.path.exists(path):
         near = nearest(name, context.directory.host_names())
         raise CommandError(f"Could not open {path}: No such file or directory{'.' if near else ''}{near}")
     try:

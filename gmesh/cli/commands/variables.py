@@ -110,7 +110,7 @@ def _warn(context: Context, option: settings.Option, value: str) -> None:
         checks.convert(option, value)
     except checks.BadText as error:
         sys.stderr.write(f"Warning: gmeshd would not take this value: {error}\n")
-    if option.name == "ConnectTo" and is_node_name(value) and not (context.hosts / value).exists():
+    if option.name == "ConnectTo" and is_node_name(value) and not os.path.exists(context.hosts / value):
         near = nearest(value, _host_names(context))
         sys.stderr.write(f"Warning: gmeshd finds no host file {context.hosts / value} yet.{near}\n")
     if option.name in ("Name", "ConnectTo") and not value.startswith("$") and not is_node_name(value):
@@ -140,7 +140,7 @@ def _host_names(context: Context) -> list[str]:
 
 def _cannot_open(context: Context, path: Path, error: OSError) -> CommandError:
     near = ""
-    if path.parent == context.hosts and not path.exists():
+    if path.parent == context.hosts and isinstance(error, FileNotFoundError):
         near = nearest(path.name, _host_names(context))
     return CommandError(f"Could not open configuration file {path}: {error.strerror}{'.' if near else ''}{near}")
 
