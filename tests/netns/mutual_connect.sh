@@ -20,9 +20,7 @@ check reachable "A B" "they reach each other" wait_for 10 "A reaches B" reachabl
 one_connection() { [[ $(meta_connections A B | wc -l) -eq 1 ]]; }
 check one "A B" "one connection is left" wait_for 10 "one connection" one_connection
 before=$(meta_connections A B)
-ping_launch A
-launch B
-for name in A B; do need 60 "$name is ready" logged "$name" "Ready"; done
+ping_start A B
 sleep 30 # how long it has to be stable
 ping_stop
 check same "A B" "the connection is the same after 30 s" same "$before" "$(meta_connections A B)"
