@@ -330,9 +330,11 @@ class SealedReceiver:
 
     def _not_opened(self, flow: Flow, early: _Straight | _Detoured, now: float) -> None:
         """Garbage, or the first of a session that the node has begun: only the mesh can tell."""
-        self._tally["drop not authentic"] += 1
         if self._retrying:
+            # The session or key that came is not the one it waits for.
+            self._early.add(flow.name, early, now)
             return
+        self._tally["drop not authentic"] += 1
         number = early.number
         expected = [0, *(session.flow.window.expected for session in flow.sessions.all)]
         if any(abs(number - each) < EARLY_NUMBERS for each in expected):

@@ -262,8 +262,8 @@ class Node:
     def _open(self, sender: str, datagram: bytes, source: Address | None, *, direct: bool, early: bool = True) -> None:
         opened = self._try(sender, datagram)
         if opened is None:
+            self.early.setdefault(sender, deque(maxlen=EARLY)).append((datagram, source, direct))
             if early:
-                self.early.setdefault(sender, deque(maxlen=EARLY)).append((datagram, source, direct))
                 self._doubt(sender)
             return
         if opened == ():
