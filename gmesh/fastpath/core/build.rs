@@ -8,6 +8,7 @@ const AVX512_SINCE: u32 = 89;
 fn main() {
     println!("cargo:rerun-if-changed=build.rs");
     println!("cargo:rustc-check-cfg=cfg(has_avx512)");
+    println!("cargo:rustc-check-cfg=cfg(fuzzing)");
     let rustc = env::var("RUSTC").unwrap_or_else(|_| "rustc".into());
     let text = Command::new(rustc)
         .arg("--version")

@@ -66,9 +66,7 @@ pub fn tuple(py: Python<'_>, event: Event) -> PyResult<Bound<'_, PyTuple>> {
             ("session_state", peer, session, state(py, &exported)?).into_pyobject(py)
         }
         Event::MacSeen { mac } => ("mac_seen", bytes(&mac)).into_pyobject(py),
-        Event::PathTooNarrow { to, datagram } => {
-            ("path_too_narrow", endpoint(py, to)?, datagram).into_pyobject(py)
-        }
+        Event::PathTooNarrow { to, datagram } => ("path_too_narrow", endpoint(py, to)?, datagram).into_pyobject(py),
         Event::DeviceFailed { error } => ("device_failed", error).into_pyobject(py),
     }
 }

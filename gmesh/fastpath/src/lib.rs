@@ -475,4 +475,3 @@ fn _fastpath(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_function(wrap_pyfunction!(has_legacy, module)?)?;
     module.add_function(wrap_pyfunction!(record_cipher, module)?)
 }
-

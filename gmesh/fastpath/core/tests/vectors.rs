@@ -83,7 +83,7 @@ fn legacy_datagrams() {
                 let datagram = hex(&packet["datagram"]);
                 let mut buffer = plain.clone();
                 buffer.resize(key.sealed_len(plain.len()), 0);
-                key.seal(&mut buffer, &[0..plain.len()]);
+                key.seal(&mut buffer, std::slice::from_ref(&(0..plain.len())));
                 assert_eq!(buffer, datagram, "{}", case["name"]);
                 let len = key.open(&mut buffer).unwrap();
                 assert_eq!(buffer[..len], plain, "{}", case["name"]);

@@ -157,7 +157,7 @@ impl<I: Io> Engine<I> {
     fn seal_one(&mut self, id: PeerId, number: u64, kind: u8, data: &[u8]) -> Option<Vec<u8>> {
         let cipher = self.cipher;
         let session = &mut self.peer(id)?.installed(number)?.session;
-        let record = session.next()?;
+        let record = session.take_number()?;
         let mut datagram = record.to_be_bytes().to_vec();
         datagram.push(kind);
         datagram.extend_from_slice(data);

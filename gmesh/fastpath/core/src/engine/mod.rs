@@ -10,6 +10,8 @@ pub mod peer;
 mod receive;
 mod send;
 pub mod table;
+#[cfg(any(test, fuzzing))]
+pub mod testing;
 pub mod totals;
 mod transmit;
 
@@ -24,9 +26,9 @@ use crate::packet::coalesce::{Coalescer, Piece, Sink};
 use crate::packet::headers::Link;
 use crate::packet::virtio::VirtioHeader;
 use events::{Event, Queues};
-pub use receive::normal;
 use outbox::Outbox;
 use peer::{count, Peer};
+pub use receive::normal;
 use table::{Cache, Mode, NodeId, PeerId, Table};
 use totals::Totals;
 

@@ -378,7 +378,7 @@ impl<I: Io> Engine<I> {
         let packet = Piece { start: place.start + ETHERNET, len: place.len - ETHERNET };
         self.count_in(id, place.len);
         if self.table.kernel_forwards || self.for_us(id, kind, packet) {
-            self.to_device(packet);
+            self.deliver(packet);
         } else {
             let frame = self.incoming.buffer[place.start..place.start + place.len].to_vec();
             self.tell(Event::FromPeer { peer: id, from, frame });
@@ -395,7 +395,7 @@ impl<I: Io> Engine<I> {
         };
         self.count_in(id, place.len + self.link.missing());
         if self.table.kernel_forwards || self.for_us(id, kind, place) {
-            return self.to_device(place);
+            return self.deliver(place);
         }
         let packet = &self.incoming.buffer[place.start..place.start + place.len];
         let frame = match self.link {
@@ -431,7 +431,7 @@ impl<I: Io> Engine<I> {
         true
     }
 
-    fn to_device(&mut self, place: Piece) {
+    fn deliver(&mut self, place: Piece) {
         let mut device = Device { io: &mut self.io, totals: &self.shared.totals, missing: self.link.missing() };
         if device.io.virtio() {
             self.coalescer.push(&mut self.incoming.buffer, place, &mut device);

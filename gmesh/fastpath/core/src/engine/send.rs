@@ -42,14 +42,14 @@ impl<I: Io> Engine<I> {
         let Some(peer) = self.peers.get_mut(way.seal as usize).and_then(Option::as_deref_mut) else { return false };
         let id = peer.id;
         let (sealing, number, head, wire, sealed) = if peer.sending.is_some() {
-            let Some(number) = peer.sending().and_then(session::Session::next) else {
+            let Some(number) = peer.sending().and_then(session::Session::take_number) else {
                 peer.sending = None;
                 return false;
             };
             let head = if hop_ids { IDS } else { 0 } + session::NUMBER;
             (Sealing::Session, number, head, head + plain + TAG, plain)
         } else if let Some(sender) = &mut peer.sender {
-            let Some(number) = sender.next() else {
+            let Some(number) = sender.next_number() else {
                 peer.sender = None;
                 return false;
             };

@@ -152,10 +152,13 @@ impl Table {
 
 const CACHED: usize = 1024;
 
+/// The lanes of some addresses.
+type Found<const N: usize> = Box<[Option<([u8; N], Option<u32>)>; CACHED]>;
+
 /// What was found for the addresses of late, at most so many; it belongs to one table.
 pub struct Cache {
-    ipv4: Box<[Option<([u8; 4], Option<u32>)>; CACHED]>,
-    ipv6: Box<[Option<([u8; 16], Option<u32>)>; CACHED]>,
+    ipv4: Found<4>,
+    ipv6: Found<16>,
 }
 
 /// Some bits of an address that differ between neighbours.

@@ -39,7 +39,7 @@ impl<I: Io> Engine<I> {
                 Ok(0) => break,
                 Ok(len) => {
                     count(&self.shared.totals.device_reads, 1);
-                    self.from_device(&mut buffer[..len]);
+                    self.take_packet(&mut buffer[..len]);
                     if self.outbox.is_full() {
                         self.flush();
                     }
@@ -59,7 +59,7 @@ impl<I: Io> Engine<I> {
     }
 
     /// Take a packet of the device, its virtio header included where there is one.
-    pub(super) fn from_device(&mut self, bytes: &mut [u8]) {
+    pub(super) fn take_packet(&mut self, bytes: &mut [u8]) {
         let discard = |engine: &Self| count(&engine.shared.totals.device_discarded, 1);
         let (header, packet) = if self.io.virtio() {
             match VirtioHeader::split(bytes) {

@@ -70,7 +70,7 @@ impl LegacySender {
     }
 
     /// The number of the next packet; None when they are used up, as they never start again.
-    pub fn next(&mut self) -> Option<u32> {
+    pub fn next_number(&mut self) -> Option<u32> {
         self.last = self.last.checked_add(1)?;
         Some(self.last)
     }
@@ -172,11 +172,11 @@ mod tests {
     #[test]
     fn numbers_end() {
         let mut sender = LegacySender::new(LegacyKey::new(0, 0, 0, &[1]).unwrap());
-        assert_eq!(sender.next(), Some(1));
+        assert_eq!(sender.next_number(), Some(1));
         sender.last = u32::MAX - 1;
-        assert_eq!(sender.next(), Some(u32::MAX));
-        assert_eq!(sender.next(), None);
-        assert_eq!(sender.next(), None);
+        assert_eq!(sender.next_number(), Some(u32::MAX));
+        assert_eq!(sender.next_number(), None);
+        assert_eq!(sender.next_number(), None);
     }
 
     proptest! {

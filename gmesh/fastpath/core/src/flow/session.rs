@@ -75,7 +75,7 @@ impl Session {
     }
 
     /// The number of the next record; None when they are used up, as they never start again.
-    pub fn next(&mut self) -> Option<u32> {
+    pub fn take_number(&mut self) -> Option<u32> {
         let number = u32::try_from(self.next_number).ok()?;
         self.next_number += 1;
         Some(number)
@@ -201,8 +201,8 @@ mod tests {
     fn numbers_end() {
         let mut session = Session::new(&SessionState { next_number: u64::from(u32::MAX), ..state() }, 0);
         assert!(session.worn());
-        assert_eq!(session.next(), Some(u32::MAX));
-        assert_eq!(session.next(), None);
+        assert_eq!(session.take_number(), Some(u32::MAX));
+        assert_eq!(session.take_number(), None);
         assert_eq!(session.state(0).next_number, 1 << 32);
     }
 

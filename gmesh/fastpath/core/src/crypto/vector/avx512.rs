@@ -3,6 +3,9 @@
 //! Every function here is `unsafe` for the instructions that the machine must have, and for what `Kernel` says about
 //! pointers.
 
+// The build script has seen to it that this compiler has them.
+#![allow(clippy::incompatible_msrv)]
+
 use std::arch::x86_64::*;
 
 use super::poly::{self, Sum};
@@ -45,14 +48,14 @@ unsafe fn scattered(key: &[u32; 8], lanes: &Lanes) {
     let counter = _mm512_loadu_si512(lanes.counter.as_ptr().cast());
     let nonce = _mm512_loadu_si512(lanes.nonce.as_ptr().cast());
     let stream = key_stream(key, counter, nonce);
-    for lane in 0..lanes.used {
+    for (lane, stream) in stream.into_iter().enumerate().take(lanes.used) {
         let (place, len) = (lanes.place[lane], lanes.len[lane]);
         if len >= BLOCK {
-            xor_block(place, stream[lane]);
+            xor_block(place, stream);
         } else {
             let mask = (1u64 << len) - 1;
             let data = _mm512_maskz_loadu_epi8(mask, place.cast());
-            _mm512_mask_storeu_epi8(place.cast(), mask, _mm512_xor_si512(data, stream[lane]));
+            _mm512_mask_storeu_epi8(place.cast(), mask, _mm512_xor_si512(data, stream));
         }
     }
 }
