@@ -64,10 +64,8 @@ def with_cryptography() -> _Backend | None:
         from cryptography.hazmat.primitives.poly1305 import Poly1305
     except ImportError:
         return None
-    from gmesh.crypto.openssl_poly1305 import make_tag
 
-    tag: _Tag = make_tag() or (lambda stream, text, size: Poly1305.generate_tag(stream[:32], text[:size]))
-    nonce = _COUNTER_AND_NONCE.pack
+    make_tag, nonce = Poly1305.generate_tag, _COUNTER_AND_NONCE.pack
 
     def begin(key: bytes, number: int) -> Any:
         return Cipher(algorithms.ChaCha20(key, nonce(0, number)), mode=None).encryptor()
@@ -76,7 +74,10 @@ def with_cryptography() -> _Backend | None:
         context: Any = Cipher(algorithms.ChaCha20(key, bytes(16)), mode=None).encryptor()
         if not hasattr(context, "reset_nonce"):
             # Versions before 43 cannot reuse a context.
-            return _compose(lambda number, data: begin(key, number).update(data), tag)
+            return _compose(
+                lambda number, data: begin(key, number).update(data),
+                lambda stream, text, size: make_tag(stream[:32], text[:size]),
+            )
         # Each call of a function of Python costs a packet as much as a pass of the cipher over a small one, so there
         # is none in between.
         restart, update = context.reset_nonce, context.update
@@ -85,7 +86,7 @@ def with_cryptography() -> _Backend | None:
             restart(nonce(0, number))
             stream = update(_ONE_BLOCK + plain)
             text = stream[64:]
-            return text + tag(stream, text, len(text))  # type: ignore[no-any-return]
+            return text + make_tag(stream[:32], text)  # type: ignore[no-any-return]
 
         def open_(number: int, sealed: bytes) -> bytes | None:
             size = len(sealed) - TAG_SIZE
@@ -94,7 +95,7 @@ def with_cryptography() -> _Backend | None:
             restart(nonce(0, number))
             # That the tag goes through the cipher as well costs less than a copy without it.
             stream = update(_ONE_BLOCK + sealed)
-            if not hmac.compare_digest(tag(stream, sealed, size), sealed[size:]):
+            if not hmac.compare_digest(make_tag(stream[:32], sealed[:size]), sealed[size:]):
                 return None
             return stream[64:-TAG_SIZE]  # type: ignore[no-any-return]
 

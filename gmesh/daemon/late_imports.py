@@ -32,7 +32,6 @@ LATE_MODULES = (
     "gmesh.config.directory",
     "gmesh.config.write",
     "gmesh.crypto.ed25519",
-    "gmesh.crypto.openssl_poly1305",
     "gmesh.crypto.rsa",
     "gmesh.proto.proxy",
     "lz4.block",

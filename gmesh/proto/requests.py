@@ -6,8 +6,8 @@ what may follow the known fields. Not here: framing, encryption, and what a requ
 
 from __future__ import annotations
 
+import functools
 import re
-import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import ClassVar
@@ -46,6 +46,10 @@ _HEX_BYTES = re.compile(r"(?:[0-9A-Fa-f]{2})+\Z", re.ASCII)
 _BASE64 = re.compile(r"[A-Za-z0-9+/_-]+\Z", re.ASCII)
 _VERSION = re.compile(r"([0-9]{1,2})(?:\.([0-9]{1,3}))?\Z", re.ASCII)
 _PRINTABLE = re.compile(r"[ -~]*\Z", re.ASCII)
+
+
+_shared = functools.lru_cache(1024)(str)
+"""The same object for equal ports: thousands of edges have one of a few."""
 
 
 class _Fields:
@@ -109,8 +113,7 @@ class _Fields:
             raise self.fail(f"{what} {host[:40]!r} is not numeric")
         if int(port) > 65535:
             raise self.fail(f"port {port} of {what} is above 65535")
-        # Thousands of edges have one of a few ports.
-        return Address(host, sys.intern(port))
+        return Address(host, _shared(port))
 
     def subnet(self) -> Subnet:
         text = self.word("subnet")
