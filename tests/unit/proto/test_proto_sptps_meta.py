@@ -435,10 +435,14 @@ def test_requirement_5_a_connector_whose_key_the_acceptor_lacks_does_not_hang(si
     alice = start("alice", "bob", outgoing=True)
     assert alice.data_to_send() == b"0 alice 17.7\n"
     events: list[MetaEvent] = []
-    with pytest.raises(PeerError, match="does not know our Ed25519 key"):
+
+    def feed_and_wait() -> None:
         for piece in pieces(b"0 bob 17.7\n1 429 672 0 0 ABCDEF\n", itertools.repeat(size)):
-            events += alice.receive(piece, 0.0)
+            events.extend(alice.receive(piece, 0.0))
         alice.on_timeout(0.0)
+
+    with pytest.raises(PeerError, match="does not know our Ed25519 key"):
+        feed_and_wait()
     assert events == [Identified("bob", 7), KeyUnknownThere("bob")]
 
 
