@@ -140,6 +140,7 @@ class SimNode:
         self.plane = SimPlane()
         self.mesh = Mesh(settings, world.now, world.random.randbytes, self.plane, self)
         self._timer = float("inf")
+        self._dial_due = False
         self._touched: dict[int, End] = {}
         self.perform(self.mesh.start(world.now))
 
@@ -225,10 +226,13 @@ class SimNode:
                     raise AssertionError(f"{self.name} got {line!r}: {reason}")
 
     def connection_lost(self) -> None:
-        self.world.after(self.world.random.uniform(0.3, 1.0), self.dial)
+        if not self._dial_due:
+            self._dial_due = True
+            self.world.after(self.world.random.uniform(0.3, 1.0), self.dial)
 
     def dial(self) -> None:
         """Connect to every target that we have no connection with."""
+        self._dial_due = False
         if self.silent:
             return
         for target in self.targets:
