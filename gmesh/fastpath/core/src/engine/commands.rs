@@ -171,9 +171,13 @@ impl<I: Io> Engine<I> {
         let Some(peer) = self.peers.get_mut(id as usize).and_then(Option::as_deref_mut) else { return };
         let before = peer.path;
         peer.path = path;
-        if before.address == path.address && before.udp == path.udp {
-            // Where the peer was heard on another socket it is answered by that one.
+        // Where the peer was heard on another socket it is answered by that one.
+        if before.address == path.address {
             peer.path.socket = before.socket;
+        } else if let Some((_, socket)) = peer.sources.iter().find(|source| Some(source.0) == path.address) {
+            peer.path.socket = *socket;
+        }
+        if before.address == path.address && before.udp == path.udp {
             return;
         }
         peer.trains = true;

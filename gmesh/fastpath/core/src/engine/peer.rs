@@ -83,8 +83,8 @@ pub struct Peer {
     pub sessions: Vec<Installed>,
     /// The number of the session to send with.
     pub sending: Option<u64>,
-    /// Addresses that datagrams of late came from.
-    pub sources: Vec<SocketAddr>,
+    /// Addresses that datagrams of late came from, and by which sockets.
+    pub sources: Vec<(SocketAddr, usize)>,
     /// The address that was last told of as a new one.
     pub reported: Option<SocketAddr>,
     pub worn: bool,

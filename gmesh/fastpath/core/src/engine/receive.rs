@@ -461,13 +461,13 @@ impl<I: Io> Engine<I> {
     /// Remember that the peer sends from this address.
     pub(super) fn heard(&mut self, id: PeerId, from: SocketAddr, socket: usize) {
         let Some(peer) = self.peers.get_mut(id as usize).and_then(Option::as_deref_mut) else { return };
-        peer.sources.retain(|source| *source != from);
-        peer.sources.push(from);
+        peer.sources.retain(|source| source.0 != from);
+        peer.sources.push((from, socket));
         if peer.path.address == Some(from) {
             peer.path.socket = socket;
         }
         if peer.sources.len() > MAX_SOURCES {
-            let oldest = peer.sources.remove(0);
+            let (oldest, _) = peer.sources.remove(0);
             if peer.path.address != Some(oldest) && self.sources.get(&oldest) == Some(&id) {
                 self.sources.remove(&oldest);
             }

@@ -188,13 +188,16 @@ impl<I: Io> Engine<I> {
                 continue;
             }
             if message.segment != 0 && (refuses_trains(&error) || is(&error, libc::EMSGSIZE)) {
-                if refuses_trains(&error) {
+                let before = failed.len();
+                self.send_singly(socket, buffer, message, hop(at), failed);
+                // Some kernels call a train whose datagrams are too big invalid.
+                let too_big = failed[before..].iter().any(|failure| failure.2 == libc::EMSGSIZE);
+                if !too_big && refuses_trains(&error) {
                     count(&self.shared.totals.trains_refused, 1);
                     if let Some(peer) = self.peer(hop(at)) {
                         peer.trains = false;
                     }
                 }
-                self.send_singly(socket, buffer, message, hop(at), failed);
             } else {
                 failed.push((hop(at), *message, error.raw_os_error().unwrap_or(libc::EIO)));
             }

@@ -111,6 +111,20 @@ fn what_is_too_big_comes_back_as_it_was() {
 }
 
 #[test]
+fn a_train_that_is_invalid_for_its_size_is_not_held_against_trains() {
+    let mut net = Net::new(true);
+    net.engines[0].io.no_trains = Some(libc::EINVAL);
+    net.engines[0].io.longest = Some(1000);
+    net.read(0, vec![large(1, 5000, 1300)]);
+    assert_eq!(net.events(0).iter().filter(|e| matches!(e, Event::Refused { .. })).count(), 4);
+    assert_eq!(net.total(0, "engine trains refused"), 0);
+    net.engines[0].io.no_trains = None;
+    net.engines[0].io.trains.clear();
+    net.read(0, vec![large(1, 3000, 500)]);
+    assert_eq!(net.engines[0].io.trains, [6]);
+}
+
+#[test]
 fn an_error_of_something_earlier_costs_nothing() {
     let mut net = Net::new(true);
     for error in [libc::ECONNREFUSED, libc::EMSGSIZE, libc::EAGAIN, libc::EHOSTUNREACH] {

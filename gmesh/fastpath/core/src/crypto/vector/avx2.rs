@@ -204,34 +204,35 @@ unsafe fn multiply(a: V, b: V) -> V {
     _mm256_mul_epu32(a, b)
 }
 
-/// `(h + block) * r`, partly reduced; `s` is `5 * r`.
+/// The limbs of `h * r`, not reduced; `s` is `5 * r`.
 #[target_feature(enable = "avx2")]
 #[inline]
-unsafe fn step(h: Limbs, r: &Limbs, s: &Limbs, low: V, high: V) -> Limbs {
-    let block = split(low, high);
-    let top = _mm256_set1_epi64x(1 << 24);
-    let h0 = _mm256_add_epi64(h[0], block[0]);
-    let h1 = _mm256_add_epi64(h[1], block[1]);
-    let h2 = _mm256_add_epi64(h[2], block[2]);
-    let h3 = _mm256_add_epi64(h[3], block[3]);
-    let h4 = _mm256_add_epi64(h[4], _mm256_or_si256(block[4], top));
+unsafe fn products(h: &Limbs, r: &Limbs, s: &Limbs) -> Limbs {
     macro_rules! dot {
-        ($($a:ident * $b:expr),+) => {{
+        ($($a:expr, $b:expr);+) => {{
             let terms = [$(multiply($a, $b)),+];
             let left = _mm256_add_epi64(terms[0], terms[1]);
             let right = _mm256_add_epi64(terms[2], terms[3]);
             _mm256_add_epi64(_mm256_add_epi64(left, right), terms[4])
         }};
     }
-    let d0 = dot!(h0 * r[0], h1 * s[4], h2 * s[3], h3 * s[2], h4 * s[1]);
-    let d1 = dot!(h0 * r[1], h1 * r[0], h2 * s[4], h3 * s[3], h4 * s[2]);
-    let d2 = dot!(h0 * r[2], h1 * r[1], h2 * r[0], h3 * s[4], h4 * s[3]);
-    let d3 = dot!(h0 * r[3], h1 * r[2], h2 * r[1], h3 * r[0], h4 * s[4]);
-    let d4 = dot!(h0 * r[4], h1 * r[3], h2 * r[2], h3 * r[1], h4 * r[0]);
-    // Two chains of carries at once: from limb 0 and from limb 3.
+    [
+        dot!(h[0], r[0]; h[1], s[4]; h[2], s[3]; h[3], s[2]; h[4], s[1]),
+        dot!(h[0], r[1]; h[1], r[0]; h[2], s[4]; h[3], s[3]; h[4], s[2]),
+        dot!(h[0], r[2]; h[1], r[1]; h[2], r[0]; h[3], s[4]; h[4], s[3]),
+        dot!(h[0], r[3]; h[1], r[2]; h[2], r[1]; h[3], r[0]; h[4], s[4]),
+        dot!(h[0], r[4]; h[1], r[3]; h[2], r[2]; h[3], r[1]; h[4], r[0]),
+    ]
+}
+
+/// Carry from limb to limb, so that they can be multiplied again.
+#[target_feature(enable = "avx2")]
+#[inline]
+unsafe fn carried([d0, d1, d2, d3, d4]: Limbs) -> Limbs {
     let mask = _mm256_set1_epi64x(MASK26);
     let carry = |x: V| _mm256_srli_epi64(x, 26);
     let rest = |x: V| _mm256_and_si256(x, mask);
+    // Two chains at once: from limb 0 and from limb 3.
     let d1 = _mm256_add_epi64(d1, carry(d0));
     let d4 = _mm256_add_epi64(d4, carry(d3));
     let (d0, d3) = (rest(d0), rest(d3));
@@ -244,6 +245,38 @@ unsafe fn step(h: Limbs, r: &Limbs, s: &Limbs, low: V, high: V) -> Limbs {
     let (d0, d2) = (rest(d0), rest(d2));
     let d4 = _mm256_add_epi64(d4, carry(d3));
     [d0, d1, d2, rest(d3), d4]
+}
+
+#[target_feature(enable = "avx2")]
+#[inline]
+unsafe fn added(a: &Limbs, b: &Limbs) -> Limbs {
+    [
+        _mm256_add_epi64(a[0], b[0]),
+        _mm256_add_epi64(a[1], b[1]),
+        _mm256_add_epi64(a[2], b[2]),
+        _mm256_add_epi64(a[3], b[3]),
+        _mm256_add_epi64(a[4], b[4]),
+    ]
+}
+
+/// A whole block as a number.
+#[target_feature(enable = "avx2")]
+#[inline]
+unsafe fn block(low: V, high: V) -> Limbs {
+    let mut limbs = split(low, high);
+    limbs[4] = _mm256_or_si256(limbs[4], _mm256_set1_epi64x(1 << 24));
+    limbs
+}
+
+/// Five times a number, by which its limbs come round.
+#[target_feature(enable = "avx2")]
+#[inline]
+unsafe fn fivefold(r: &Limbs) -> Limbs {
+    let mut s = *r;
+    for limb in &mut s {
+        *limb = _mm256_add_epi64(*limb, _mm256_slli_epi64(*limb, 2));
+    }
+    s
 }
 
 /// Two blocks of each of 4 packets, at the offset: low and high words of the first, then of the second.
@@ -282,21 +315,21 @@ unsafe fn tags(keys: &[[u8; 32]; 8], places: &[*const u8; 8], blocks: usize) -> 
         _mm256_and_si256(low, _mm256_set1_epi64x(0x0fff_fffc_0fff_ffff)),
         _mm256_and_si256(high, _mm256_set1_epi64x(0x0fff_fffc_0fff_fffc)),
     );
-    let mut s = r;
-    for limb in &mut s {
-        *limb = _mm256_add_epi64(*limb, _mm256_slli_epi64(*limb, 2));
-    }
+    let s = fivefold(&r);
+    // Two blocks share their carries: (h + first) * r^2 + second * r.
+    let r2 = carried(products(&r, &r, &s));
+    let s2 = fivefold(&r2);
     let mut h = [_mm256_setzero_si256(); 5];
     let mut offset = 0;
     for _ in 0..blocks / 2 {
         let [low0, high0, low1, high1] = load_two(places, offset);
-        h = step(h, &r, &s, low0, high0);
-        h = step(h, &r, &s, low1, high1);
+        let first = products(&added(&h, &block(low0, high0)), &r2, &s2);
+        h = carried(added(&first, &products(&block(low1, high1), &r, &s)));
         offset += 32;
     }
     if blocks % 2 == 1 {
         let [low, high] = load_one(places, offset);
-        h = step(h, &r, &s, low, high);
+        h = carried(products(&added(&h, &block(low, high)), &r, &s));
     }
     let mut limbs = [[0u64; 4]; 5];
     for (words, limb) in limbs.iter_mut().zip(h) {

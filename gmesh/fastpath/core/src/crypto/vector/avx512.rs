@@ -219,18 +219,24 @@ macro_rules! dot {
     }};
 }
 
-/// `(h + block) * r`, partly reduced; `s` is `20 * r`.
+/// Low and high parts of the limbs of products.
+type Products = [(V, V); 3];
+
+/// The limbs of `h * r`, not reduced; `s` is `20 * r`.
 #[target_feature(enable = "avx512f,avx512ifma")]
 #[inline]
-unsafe fn step(h: Limbs, r: &Limbs, s: &Limbs, low: V, high: V) -> Limbs {
-    let block = split(low, high);
-    let top = _mm512_set1_epi64(1 << 40);
-    let h0 = _mm512_add_epi64(h[0], block[0]);
-    let h1 = _mm512_add_epi64(h[1], block[1]);
-    let h2 = _mm512_add_epi64(h[2], _mm512_or_si512(block[2], top));
-    let (l0, u0) = dot!((h1, s[2]), (h2, s[1]), (h0, r[0]));
-    let (l1, u1) = dot!((h1, r[0]), (h2, s[2]), (h0, r[1]));
-    let (l2, u2) = dot!((h1, r[1]), (h2, r[0]), (h0, r[2]));
+unsafe fn products(h: &Limbs, r: &Limbs, s: &Limbs) -> Products {
+    [
+        dot!((h[1], s[2]), (h[2], s[1]), (h[0], r[0])),
+        dot!((h[1], r[0]), (h[2], s[2]), (h[0], r[1])),
+        dot!((h[1], r[1]), (h[2], r[0]), (h[0], r[2])),
+    ]
+}
+
+/// Carry from limb to limb, so that they can be multiplied again.
+#[target_feature(enable = "avx512f")]
+#[inline]
+unsafe fn carried([(l0, u0), (l1, u1), (l2, u2)]: Products) -> Limbs {
     // A high part counts 2^52, which is 2^8 in the next limb, or 2^10 beyond the last one, whose limb is shorter.
     let mask = _mm512_set1_epi64(MASK44);
     let l1 = _mm512_add_epi64(l1, _mm512_add_epi64(_mm512_srli_epi64(l0, 44), _mm512_slli_epi64(u0, 8)));
@@ -241,6 +247,41 @@ unsafe fn step(h: Limbs, r: &Limbs, s: &Limbs, low: V, high: V) -> Limbs {
     let h1 = _mm512_add_epi64(_mm512_and_si512(l1, mask), _mm512_srli_epi64(h0, 44));
     let h2 = _mm512_and_si512(l2, _mm512_set1_epi64(MASK42));
     [_mm512_and_si512(h0, mask), h1, h2]
+}
+
+#[target_feature(enable = "avx512f")]
+#[inline]
+unsafe fn added(a: &Limbs, b: &Limbs) -> Limbs {
+    [_mm512_add_epi64(a[0], b[0]), _mm512_add_epi64(a[1], b[1]), _mm512_add_epi64(a[2], b[2])]
+}
+
+#[target_feature(enable = "avx512f")]
+#[inline]
+unsafe fn both(a: &Products, b: &Products) -> Products {
+    let mut sum = *a;
+    for (sum, other) in sum.iter_mut().zip(b) {
+        *sum = (_mm512_add_epi64(sum.0, other.0), _mm512_add_epi64(sum.1, other.1));
+    }
+    sum
+}
+
+/// A whole block as a number.
+#[target_feature(enable = "avx512f")]
+#[inline]
+unsafe fn block(low: V, high: V) -> Limbs {
+    let [b0, b1, b2] = split(low, high);
+    [b0, b1, _mm512_or_si512(b2, _mm512_set1_epi64(1 << 40))]
+}
+
+/// Twenty times a number, by which its limbs come round: 5 for the modulus, 4 as the limbs hold 132 bits.
+#[target_feature(enable = "avx512f")]
+#[inline]
+unsafe fn twentyfold(r: &Limbs) -> Limbs {
+    let mut s = *r;
+    for limb in &mut s {
+        *limb = _mm512_add_epi64(_mm512_slli_epi64(*limb, 4), _mm512_slli_epi64(*limb, 2));
+    }
+    s
 }
 
 /// Four blocks of each of 8 packets, at the offset: low and high words of each block.
@@ -290,22 +331,23 @@ unsafe fn tags(keys: &[[u8; 32]; 8], places: &[*const u8; 8], blocks: usize) -> 
         _mm512_and_si512(low, _mm512_set1_epi64(0x0fff_fffc_0fff_ffff)),
         _mm512_and_si512(high, _mm512_set1_epi64(0x0fff_fffc_0fff_fffc)),
     );
-    let mut s = r;
-    for limb in &mut s {
-        *limb = _mm512_add_epi64(_mm512_slli_epi64(*limb, 4), _mm512_slli_epi64(*limb, 2));
-    }
+    let s = twentyfold(&r);
+    // Two blocks share their carries: (h + first) * r^2 + second * r.
+    let r2 = carried(products(&r, &r, &s));
+    let s2 = twentyfold(&r2);
     let mut h = [_mm512_setzero_si512(); 3];
     let mut offset = 0;
     for _ in 0..blocks / 4 {
         let words = load_four(places, offset);
-        for block in 0..4 {
-            h = step(h, &r, &s, words[2 * block], words[2 * block + 1]);
+        for pair in words.chunks_exact(4) {
+            let first = products(&added(&h, &block(pair[0], pair[1])), &r2, &s2);
+            h = carried(both(&first, &products(&block(pair[2], pair[3]), &r, &s)));
         }
         offset += 64;
     }
     for _ in 0..blocks % 4 {
         let [low, high] = load_one(places, offset);
-        h = step(h, &r, &s, low, high);
+        h = carried(products(&added(&h, &block(low, high)), &r, &s));
         offset += 16;
     }
     let mut limbs = [[0u64; 8]; 3];

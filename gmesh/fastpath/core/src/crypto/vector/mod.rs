@@ -120,12 +120,10 @@ unsafe fn xor_data<K: Kernel>(key: &RecordKey, base: *mut u8, jobs: &[Job], lane
         let nonce = nonce(job.number);
         let place = base.add(job.start);
         let (mut at, mut counter) = (0, 1);
-        if lanes.used == 0 {
-            while job.len - at >= BLOCK * K::BLOCKS {
-                K::straight(&key.0, nonce, counter, place.add(at));
-                at += BLOCK * K::BLOCKS;
-                counter += K::BLOCKS as u32;
-            }
+        while job.len - at >= BLOCK * K::BLOCKS {
+            K::straight(&key.0, nonce, counter, place.add(at));
+            at += BLOCK * K::BLOCKS;
+            counter += K::BLOCKS as u32;
         }
         while at < job.len {
             lanes.add::<K>(&key.0, counter, nonce, place.add(at), BLOCK.min(job.len - at));
