@@ -72,4 +72,4 @@ def test_random_events_converge(events: list[tuple[str, object, object]], seed: 
     }
     assert len(trees) == 1
     for node in world.nodes.values():
-        assert node.mesh.registry.me.subnets == node.mesh.settings.subnets
+        assert set(node.mesh.registry.me.subnets) == node.mesh.settings.subnets
