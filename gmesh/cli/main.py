@@ -67,6 +67,10 @@ Valid commands are:
   export-all                Write all host files to standard output.
   import                    Read host files from standard input.
   exchange, exchange-all    Export, then import.
+  invite NODE               Make an invitation for a new node, and show its URL.
+  invite --list             List the open invitations and their age.
+  invite --revoke NODE      Take invitations back, by node or by file name.
+  join [URL]                Make the directory of a new node from an invitation.
   network [NETNAME]         List the networks of this machine, or change to another.
   fsck [--fix]              Look for mistakes in the configuration, and mend what is safe to mend.
   sign [FILE]               Sign a file.
@@ -129,6 +133,8 @@ COMMANDS = {
     "import": ("exchange", "import_"),
     "exchange": ("exchange", "exchange"),
     "exchange-all": ("exchange", "exchange_all"),
+    "invite": ("invite", "run"),
+    "join": ("join", "run"),
     "network": ("files", "network"),
     "fsck": ("fsck", "run"),
     "sign": ("signing", "sign"),
@@ -141,15 +147,8 @@ COMMANDS = {
 HIDDEN = {"list": COMMANDS["dump"], "config": ("variables", "config")}
 """Other names that tinc has without telling."""
 
-LISTINGS = ("dump", "list", "info", "network", "fsck")
+LISTINGS = ("dump", "list", "info", "invite", "network", "fsck")
 """Commands that may have ``--json`` among their words too."""
-
-NOT_HERE = {
-    "invite": "copy the files in hosts/ instead, or `export' and `import' them",
-    "join": "copy the files in hosts/ instead, or `export' and `import' them",
-}
-"""Commands of tinc 1.1 that gmesh does not have, and what to do instead."""
-
 
 def arguments_of(command_line: Sequence[str]) -> dict[str, Any]:
     """Options by long name with dashes, and ``WORD``, as docopt gives them. Raises UsageError."""
@@ -206,8 +205,6 @@ def run_command(context: Context, words: list[str]) -> int:
 
 def _run(context: Context, words: list[str]) -> int:
     name = words[0].lower()
-    if name in NOT_HERE:
-        raise CommandError(f"gmesh has no command `{words[0]}': {NOT_HERE[name]}.")
     place = COMMANDS.get(name) or HIDDEN.get(name)
     if place is None:
         near = nearest(name, [*COMMANDS, *HIDDEN])

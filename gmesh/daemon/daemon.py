@@ -35,6 +35,7 @@ from gmesh.daemon.configuration import (
 from gmesh.daemon.control_server import ControlServer
 from gmesh.daemon.graph_dump import GraphDump
 from gmesh.daemon.hub import Hub
+from gmesh.daemon.invitations import InvitationDesk
 from gmesh.daemon.known_keys import KnownKeys
 from gmesh.daemon.late_imports import import_late_modules
 from gmesh.daemon.legacy_dump import DeviceStatistics, dump_all, dump_connections
@@ -296,6 +297,13 @@ class Daemon:
             redial=self._redial,
             dial=self._dial,
         )
+        self.hub.invite = InvitationDesk(
+            server=lambda: self._server,
+            hub=self.hub,
+            scripts=scripts,
+            clock=self._clock,
+            spawn=self._supervisor.spawn,
+        ).handle
         self._peer = PeerMaker(
             name=self._server.name,
             keys=self._keys,

@@ -61,7 +61,9 @@ from gmesh.proto.meta_events import (
     FrameReceived,
     Identified,
     InfoReceived,
+    InvitationPresented,
     InvitationRequested,
+    JoinerKeyReceived,
     KeyUnknownThere,
     LineRejected,
     MetaEvent,
@@ -95,6 +97,10 @@ def _without_key(request: Request, line: str) -> str:
     return line
 
 
+def _no_invitations(peer: PeerConnection, event: object) -> None:
+    raise PeerError("somebody wants to join with an invitation, and this daemon takes none")
+
+
 class Hub:
     """Implements `gmesh.net.contract.Hub` and owns the mesh."""
 
@@ -126,6 +132,9 @@ class Hub:
         self._next_exchange: dict[str, float] = {}
         self.adopt: Callable[[PeerConnection, str], bool] = lambda peer, cookie: False
         """Takes over a connection that wants to be a control connection with this cookie; False if it may not."""
+        self.invite: Callable[[PeerConnection, InvitationRequested | InvitationPresented | JoinerKeyReceived], None]
+        """Told what somebody says who wants to join with an invitation. Raises PeerError where that is not possible."""
+        self.invite = _no_invitations
         self.on_address: Callable[[str, Address], None] = lambda node, address: None
         """Told where a neighbour has been reached: by a connection of ours that became active, or by UDP."""
         self._routes_dirty = gevent.event.Event()
@@ -284,8 +293,8 @@ class Hub:
             case ControlRequested(cookie):
                 if not self.adopt(peer, cookie):
                     raise PeerError("this control connection is not allowed")
-            case InvitationRequested():
-                raise PeerError("somebody wants to join with an invitation, and this daemon takes none")
+            case InvitationRequested() | InvitationPresented() | JoinerKeyReceived():
+                self.invite(peer, event)
             case PublicKeyReceived(name, public, known):
                 if not known:
                     self.keys.told(name, public, proved=True)

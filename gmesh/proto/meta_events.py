@@ -83,6 +83,20 @@ class InvitationRequested:
 
 
 @dataclass(frozen=True, slots=True)
+class InvitationPresented:
+    """The joiner shows the cookie of its invitation, 18 bytes, and waits for the file."""
+
+    cookie: bytes = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class JoinerKeyReceived:
+    """The joiner has made its key, 32 usable bytes, and waits to hear that it is in its place."""
+
+    public: bytes
+
+
+@dataclass(frozen=True, slots=True)
 class InfoReceived:
     """A hint about addresses or sizes from a peer of tinc 1.1 (meta-sptps 7.4, 7.5); ``line`` as in RequestReceived."""
 
@@ -133,6 +147,8 @@ MetaEvent = (
     | PongReceived
     | ControlRequested
     | InvitationRequested
+    | InvitationPresented
+    | JoinerKeyReceived
     | InfoReceived
     | DatagramReceived
     | PublicKeyReceived

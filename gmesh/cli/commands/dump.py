@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import sys
+import time
 from collections.abc import Callable, Iterable
 from typing import Any
 
@@ -22,8 +23,6 @@ from gmesh.proto.control import (
     node_id,
 )
 from gmesh.values import Subnet
-
-_INVITATION_NAME = 24
 
 
 def run(context: Context, arguments: list[str]) -> int:
@@ -126,28 +125,21 @@ def _print(lines: Iterable[str]) -> int:
 
 
 def _invitations(context: Context) -> int:
-    directory = context.base / "invitations"
+    from gmesh.cli.commands.invite import as_json, lifetime
+    from gmesh.config.invitations import InvitationFiles
+
+    files = InvitationFiles(context.directory)
     try:
-        files = sorted(path for path in directory.iterdir() if len(path.name) == _INVITATION_NAME)
-    except FileNotFoundError:
-        files = []
+        listed = files.all()
     except OSError as error:
-        raise CommandError(f"Could not read directory {directory}: {error.strerror}") from None
-    found = False
-    for path in files:
-        try:
-            first = path.read_text(encoding="utf-8", errors="replace").partition("\n")[0]
-        except OSError as error:
-            raise CommandError(f"Cannot open {path}: {error.strerror}") from None
-        keyword, _, name = first.partition("=")
-        if keyword.strip() != "Name" or not name.strip():
-            sys.stderr.write(f"Invalid invitation file {path}\n")
-            continue
-        found = True
-        text = f"{path.name} {name.strip()}"
-        if context.json:
-            text = json.dumps({"invitation": path.name, "node": name.strip(), "created": int(path.stat().st_mtime)})
-        sys.stdout.write(f"{text}\n")
-    if not found:
+        raise CommandError(f"Cannot open {error.filename or files.path}: {error.strerror}") from None
+    valid = [one for one in listed if one.node]
+    for one in listed:
+        if not one.node:
+            sys.stderr.write(f"Invalid invitation file {one.path}\n")
+    if context.json:
+        now, seconds = time.time(), lifetime(context)
+        return _print(as_json(one, now, seconds) for one in valid)
+    if not valid:
         sys.stderr.write("No outstanding invitations.\n")
-    return 0
+    return _print(f"{one.name} {one.node}" for one in valid)

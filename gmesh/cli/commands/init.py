@@ -142,20 +142,20 @@ def _fill(context: Context, name: str, server: list[str], host: list[str], scrip
     disabled += newkeys.save_ed25519(make_ed25519(), ed25519)
     for path in disabled:
         sys.stderr.write(f"Warning: old key(s) found and disabled. ({path})\n")
-    _check_port(host_file)
+    check_port(host_file)
     tinc_up = context.base / "tinc-up"
     if not os.path.lexists(tinc_up):
-        replace_file(tinc_up, script.encode("ascii"), 0o777 & ~_umask())
-    replace_file(context.server_file, "".join(f"{line}\n" for line in server).encode("utf-8"), 0o666 & ~_umask())
+        replace_file(tinc_up, script.encode("ascii"), 0o777 & ~umask())
+    replace_file(context.server_file, "".join(f"{line}\n" for line in server).encode("utf-8"), 0o666 & ~umask())
 
 
-def _umask() -> int:
+def umask() -> int:
     mask = os.umask(0o077)
     os.umask(mask)
     return mask
 
 
-def _check_port(host_file: Path) -> None:
+def check_port(host_file: Path) -> None:
     """Where the usual port is taken (or not ours to take), choose another, as tinc does."""
     from gmesh.config import newkeys
 

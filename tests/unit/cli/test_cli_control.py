@@ -162,11 +162,6 @@ def test_steering(daemon: subprocess.Popen[str], tool: Tool) -> None:
         (["version", "x"], "Too many arguments!", False),
         (["nonsense"], "Unknown command `nonsense'.", True),
         (["dmp"], "Unknown command `dmp'. Did you mean dump?", True),
-        (
-            ["invite", "foo"],
-            "gmesh has no command `invite': copy the files in hosts/ instead, or `export' and `import' them.",
-            False,
-        ),
     ],
 )
 def test_complaints(

@@ -72,7 +72,7 @@ SURVIVED: list[tuple[str, Level, list[str]]] = [
     ("ConnectTo = not/a/name", Level.ERROR, ["not/a/name", "hosts/"]),
     ("PortNumber = 5", Level.WARNING, ["PortNumber", "not a known option"]),
     ("PingIntervall = 5", Level.WARNING, ["did you mean PingInterval?"]),
-    ("InvitationExpire = 60", Level.WARNING, ["InvitationExpire = 60", "not effective"]),
+    ("VDEPort = 60", Level.WARNING, ["VDEPort = 60", "not effective"]),
     ("UPnP = udponly", Level.WARNING, ["UPnP = udponly", "not effective"]),
     ("-----BEGIN RSA PUBLIC KEY-----", Level.WARNING, ["no END line"]),
     ("= 5", Level.WARNING, ["no variable name"]),
@@ -132,8 +132,8 @@ def test_compression_without_its_package_forbids_a_start(
 
 
 def test_values_not_acted_on_give_way(tmp_path: Path) -> None:
-    ours = server(tmp_path, "Name = a\nInvitationExpire = 60\n")
-    assert ours.get_int("InvitationExpire") == 604800
+    ours = server(tmp_path, "Name = a\nVDEPort = 60\n")
+    assert ours.get_int("VDEPort") == 0
 
 
 def test_every_ineffective_option_warns_when_it_asks_for_something(tmp_path: Path) -> None:
