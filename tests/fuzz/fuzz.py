@@ -243,7 +243,7 @@ def mesh(source: random.Random) -> None:
     def take(actions: list[Action]) -> None:
         for action in actions:
             if isinstance(action, SendLine):
-                request = parse_request(action.line)
+                request = parse_request(str(action.line))
                 if isinstance(request, AnsKey | ReqKey) and request.source != "me":
                     # Requirements 23, 25, 27: nothing is passed on from or to whom nobody can answer.
                     for end in (request.source, request.target):
