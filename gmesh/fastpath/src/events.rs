@@ -7,7 +7,9 @@
 //! record peer endpoint kind data                     authentic, to be unpacked
 //! refused owner hop frame                            too big for the path of hop
 //! relay sender datagram                              between others, to go by TCP
-//! probe peer endpoint direct frame
+//! unopened peer endpoint socket datagram             its key may come; without ids by TCP (endpoint, socket None)
+//! too_big peer size                                  a relayed datagram's bytes of data
+//! probe peer endpoint frame
 //! address_seen peer endpoint socket
 //! key_needed peer
 //! doubted peer
@@ -44,9 +46,12 @@ pub fn tuple(py: Python<'_>, event: Event) -> PyResult<Bound<'_, PyTuple>> {
         }
         Event::Refused { owner, hop, frame } => ("refused", owner, hop, bytes(&frame)).into_pyobject(py),
         Event::Relay { sender, datagram } => ("relay", sender, bytes(&datagram)).into_pyobject(py),
-        Event::Probe { peer, from, direct, frame } => {
-            ("probe", peer, endpoint(py, from)?, direct, bytes(&frame)).into_pyobject(py)
+        Event::Unopened { peer, from, datagram } => {
+            let socket = from.map(|from| from.1);
+            ("unopened", peer, place(from.map(|from| from.0))?, socket, bytes(&datagram)).into_pyobject(py)
         }
+        Event::TooBig { peer, size } => ("too_big", peer, size).into_pyobject(py),
+        Event::Probe { peer, from, frame } => ("probe", peer, endpoint(py, from)?, bytes(&frame)).into_pyobject(py),
         Event::AddressSeen { peer, from, socket } => {
             ("address_seen", peer, endpoint(py, from)?, socket).into_pyobject(py)
         }

@@ -272,7 +272,7 @@ impl Engine {
     // Where things go
 
     /// How UDP reaches a peer. `endpoint` is as sockets have it, `socket` an index into those of `start`.
-    #[pyo3(signature = (peer, endpoint, *, socket=0, udp, min_mtu, mtu, ids=true, confirmed=false))]
+    #[pyo3(signature = (peer, endpoint, *, socket=0, udp, min_mtu, mtu, ids=true))]
     #[allow(clippy::too_many_arguments)]
     fn set_path(
         &self,
@@ -283,10 +283,9 @@ impl Engine {
         min_mtu: usize,
         mtu: usize,
         ids: bool,
-        confirmed: bool,
     ) {
         let address = endpoint.map(|endpoint| endpoint.0);
-        let path = Path { address, socket, udp, min_mtu, mtu, ids, confirmed };
+        let path = Path { address, socket, udp, min_mtu, mtu, ids };
         self.command(Command::SetPath { peer, path });
     }
 
@@ -387,8 +386,8 @@ impl Engine {
 
     // What can be read meanwhile
 
-    /// Packets and bytes in, packets and bytes out, wanted, UDP packets out, last authentic (seconds of the monotonic
-    /// clock); None for a peer that is not there.
+    /// Packets and bytes in, packets and bytes out, wanted, UDP packets out, last authentic, last opened (seconds
+    /// of the monotonic clock); None for a peer that is not there.
     fn counters<'py>(&self, py: Python<'py>, peer: PeerId) -> PyResult<Option<Bound<'py, PyTuple>>> {
         let Some(counters) = self.state().peers.get(peer as usize).cloned().flatten() else { return Ok(None) };
         let read = |counter: &std::sync::atomic::AtomicU64| counter.load(Ordering::Relaxed);
@@ -400,6 +399,7 @@ impl Engine {
             read(&counters.wanted),
             read(&counters.udp_out),
             seconds(read(&counters.last_authentic)),
+            seconds(read(&counters.last_opened)),
         );
         values.into_pyobject(py).map(Some)
     }

@@ -124,6 +124,7 @@ impl<I: Io> Engine<I> {
         let Some(peer) = self.peers.get_mut(id as usize).and_then(Option::as_deref_mut) else { return };
         let counters = peer.counters.clone();
         counters.last_authentic.store(0, std::sync::atomic::Ordering::Relaxed);
+        counters.last_opened.store(0, std::sync::atomic::Ordering::Relaxed);
         *peer = Peer { counters, ..Peer::new(peer.id) };
         self.sources.retain(|_, owner| *owner != id);
     }

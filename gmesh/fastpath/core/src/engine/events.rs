@@ -48,6 +48,18 @@ pub enum Event {
         hop: PeerId,
         frame: Vec<u8>,
     },
+    /// A datagram of the peer that opens in none of its sessions, though its number is near; ids and all, or without
+    /// them where it came by TCP.
+    Unopened {
+        peer: PeerId,
+        from: Option<(SocketAddr, usize)>,
+        datagram: Vec<u8>,
+    },
+    /// The kernel refused a relayed datagram with so many bytes of data as too big for the path of this peer.
+    TooBig {
+        peer: PeerId,
+        size: usize,
+    },
     /// A datagram between others that has to go on by TCP. `sender` is who handed it to us.
     Relay {
         sender: PeerId,
@@ -56,7 +68,6 @@ pub enum Event {
     Probe {
         peer: PeerId,
         from: SocketAddr,
-        direct: bool,
         frame: Vec<u8>,
     },
     AddressSeen {
@@ -128,6 +139,7 @@ impl Event {
                 | Self::Record { .. }
                 | Self::Refused { .. }
                 | Self::Relay { .. }
+                | Self::Unopened { .. }
         )
     }
 }

@@ -19,7 +19,8 @@ pub const MAX_SESSIONS: usize = 4;
 /// Addresses remembered per peer, besides the path's, from which authentic datagrams came.
 pub const MAX_SOURCES: usize = 4;
 
-/// Counters of a flow, read while the engine runs. `last_authentic` is in nanoseconds of the monotonic clock.
+/// Counters of a flow, read while the engine runs. `last_authentic` (straight from the peer by UDP) and
+/// `last_opened` (any way) are in nanoseconds of the monotonic clock.
 #[derive(Debug, Default)]
 pub struct Counters {
     pub packets_in: AtomicU64,
@@ -29,6 +30,7 @@ pub struct Counters {
     pub wanted: AtomicU64,
     pub udp_out: AtomicU64,
     pub last_authentic: AtomicU64,
+    pub last_opened: AtomicU64,
 }
 
 /// Count up. There is one writer, so no locked instruction is needed.
@@ -50,15 +52,13 @@ pub struct Path {
     pub mtu: usize,
     /// Whether datagrams bear node ids: peers of minor 4 and later.
     pub ids: bool,
-    /// Whether datagrams that it relays are taken: its address is confirmed.
-    pub confirmed: bool,
 }
 
 impl Path {
     /// As for a peer of which nothing is known.
     #[must_use]
     pub fn unknown() -> Self {
-        Self { address: None, socket: 0, udp: false, min_mtu: 0, mtu: 1518, ids: true, confirmed: false }
+        Self { address: None, socket: 0, udp: false, min_mtu: 0, mtu: 1518, ids: true }
     }
 }
 

@@ -49,6 +49,8 @@ enum Class {
         sender: PeerId,
         to: NodeId,
     },
+    /// Between others, from where no peer has proved to be: or anyone could make us send.
+    Stray,
     Unknown,
 }
 
@@ -105,6 +107,7 @@ impl<I: Io> Engine<I> {
                 Class::Record { peer, relayed, ids } => self.records(peer, relayed, ids, run, socket),
                 Class::Legacy(peer) => self.legacy(peer, run, socket),
                 Class::Relay { sender, to } => self.relay(sender, to, run),
+                Class::Stray => count(&self.shared.totals.relayed_stranger, run.len() as u64),
                 Class::Unknown => run.iter().for_each(|datagram| self.unknown(datagram, socket)),
             }
         }
@@ -118,22 +121,23 @@ impl<I: Io> Engine<I> {
         self.incoming.datagrams.clear();
         let totals = &self.shared.totals;
         for (message, train) in received.iter().enumerate() {
-            let source = self.sources.get(&normal(train.from)).copied();
+            let address = normal(train.from);
+            let source = self.sources.get(&address).copied();
             let segment = if train.segment == 0 { train.len } else { train.segment };
             let end = train.start + train.len;
             count(&totals.udp_bytes_in, train.len as u64);
             for start in (train.start..end).step_by(segment.max(1)) {
                 let len = segment.min(end - start);
                 count(&totals.udp_packets_in, 1);
-                let class = self.classify(&self.incoming.buffer[start..start + len], source);
+                let class = self.classify(&self.incoming.buffer[start..start + len], address, source);
                 self.incoming.datagrams.push(Datagram { start, len, message, class });
             }
         }
         self.incoming.received = received;
     }
 
-    /// What a datagram from the address of `source` seems to be.
-    fn classify(&self, datagram: &[u8], source: Option<PeerId>) -> Class {
+    /// What a datagram from this address, which is `source`'s, seems to be.
+    fn classify(&self, datagram: &[u8], address: SocketAddr, source: Option<PeerId>) -> Class {
         let peer = |id: PeerId| self.peers.get(id as usize).and_then(Option::as_deref);
         if datagram.len() >= IDS + SHORTEST {
             let id = |at: usize| -> NodeId { std::array::from_fn(|i| datagram[at + i]) };
@@ -143,11 +147,10 @@ impl<I: Io> Engine<I> {
                     if peer(from).is_some_and(|peer| !peer.sessions.is_empty()) {
                         return Class::Record { peer: from, relayed: to == self.me, ids: IDS };
                     }
-                } else if let Some(sender) = source {
-                    let confirmed = peer(sender).is_some_and(|peer| peer.path.confirmed);
-                    if confirmed && self.table.relays.contains_key(&to) {
-                        return Class::Relay { sender, to };
-                    }
+                } else if self.table.relays.contains_key(&to) {
+                    let proved =
+                        |id: &PeerId| peer(*id).is_some_and(|peer| peer.path.udp && peer.path.address == Some(address));
+                    return source.filter(proved).map_or(Class::Stray, |sender| Class::Relay { sender, to });
                 }
             }
         }
@@ -188,15 +191,16 @@ impl<I: Io> Engine<I> {
         let mut last = usize::MAX;
         for ((datagram, job), number) in run.iter().zip(&jobs).zip(&fitting) {
             let Some(session) = *number else {
-                count(&self.shared.totals.no_mac, 1);
-                self.doubt(id);
+                let origin = self.origin(datagram, socket);
+                self.not_opened(id, job.number, datagram.start, datagram.len, origin);
                 continue;
             };
             let origin = self.origin(datagram, socket);
-            if !self.take(id, session, job.number) {
+            if !self.take(id, session, job.number, !relayed) {
                 continue;
             }
-            if datagram.message != last {
+            let probe = self.incoming.buffer[job.start] == PROBE;
+            if datagram.message != last && !(relayed && probe) {
                 last = datagram.message;
                 if relayed {
                     self.relayed_packet(id, false);
@@ -245,7 +249,7 @@ impl<I: Io> Engine<I> {
     }
 
     /// Whether the record of this number is new in the session; an authentic one is a sign of life.
-    fn take(&mut self, id: PeerId, number: u64, record: u32) -> bool {
+    fn take(&mut self, id: PeerId, number: u64, record: u32, direct: bool) -> bool {
         let now = self.now;
         let Some(peer) = self.peers.get_mut(id as usize).and_then(Option::as_deref_mut) else { return false };
         let Some(installed) = peer.sessions.iter_mut().find(|installed| installed.number == number) else {
@@ -258,7 +262,10 @@ impl<I: Io> Engine<I> {
         let (first, worn) = (!installed.confirmed, installed.session.worn() && !installed.worn);
         installed.confirmed = true;
         installed.worn |= worn;
-        peer.counters.last_authentic.store(now, std::sync::atomic::Ordering::Relaxed);
+        peer.counters.last_opened.store(now, std::sync::atomic::Ordering::Relaxed);
+        if direct {
+            peer.counters.last_authentic.store(now, std::sync::atomic::Ordering::Relaxed);
+        }
         if first {
             self.tell(Event::Confirmed { peer: id, session: number });
         }
@@ -266,6 +273,22 @@ impl<I: Io> Engine<I> {
             self.tell(Event::Worn { peer: id });
         }
         true
+    }
+
+    /// Garbage, or the first of a session or key that is on its way: where its number is near, Python may keep it.
+    fn not_opened(&mut self, id: PeerId, number: u32, start: usize, len: usize, from: Origin) {
+        const NEAR: u64 = 4096;
+        count(&self.shared.totals.no_mac, 1);
+        let number = u64::from(number);
+        let near = number < NEAR
+            || self.peer(id).is_some_and(|peer| {
+                peer.sessions.iter().any(|installed| installed.session.window.expected().abs_diff(number) < NEAR)
+            });
+        if near {
+            let datagram = self.incoming.buffer[start..start + len].to_vec();
+            self.tell(Event::Unopened { peer: id, from, datagram });
+        }
+        self.doubt(id);
     }
 
     fn doubt(&mut self, id: PeerId) {
@@ -289,12 +312,13 @@ impl<I: Io> Engine<I> {
         let data = |engine: &Self| engine.incoming.buffer[place.start..place.start + place.len].to_vec();
         let from = origin.map(|origin| origin.0);
         match kind {
-            PROBE => match from {
+            PROBE => match from.filter(|_| direct) {
+                Some(_) if !(ETHERNET..=MTU).contains(&place.len) => count(&self.shared.totals.frame_length, 1),
                 Some(from) => {
                     count(&self.shared.totals.probes_in, 1);
-                    self.tell(Event::Probe { peer: id, from, direct, frame: data(self) });
+                    self.tell(Event::Probe { peer: id, from, frame: data(self) });
                 }
-                None => count(&self.shared.totals.bad_record, 1),
+                None => count(&self.shared.totals.relayed_probe, 1),
             },
             HANDSHAKE => self.tell(Event::HandshakeOpened { peer: id, session, data: data(self) }),
             _ if kind > COMPRESSED | WITH_MAC => count(&self.shared.totals.bad_record, 1),
@@ -336,7 +360,9 @@ impl<I: Io> Engine<I> {
                 Ok(len) => {
                     let worn = !peer.worn && peer.receivers.first().is_some_and(|receiver| receiver.worn());
                     peer.worn |= worn;
-                    peer.counters.last_authentic.store(now, std::sync::atomic::Ordering::Relaxed);
+                    for time in [&peer.counters.last_authentic, &peer.counters.last_opened] {
+                        time.store(now, std::sync::atomic::Ordering::Relaxed);
+                    }
                     if worn {
                         self.tell(Event::Worn { peer: id });
                     }
@@ -368,7 +394,7 @@ impl<I: Io> Engine<I> {
             count(&self.shared.totals.probes_in, 1);
             if let Some(from) = from {
                 let frame = self.incoming.buffer[place.start..place.start + place.len].to_vec();
-                self.tell(Event::Probe { peer: id, from, direct: true, frame });
+                self.tell(Event::Probe { peer: id, from, frame });
             }
             return;
         }
@@ -477,15 +503,24 @@ impl<I: Io> Engine<I> {
 
     /// Send datagrams between others on, as they are: a train stays one.
     fn relay(&mut self, sender: PeerId, to: NodeId, run: &[Datagram]) {
+        let target_peer = self.ids.get(&to).copied();
+        if target_peer == Some(sender) {
+            return count(&self.shared.totals.relayed_loop, run.len() as u64);
+        }
+        count(&self.shared.totals.relayed, run.len() as u64);
+        self.want(target_peer, run.len());
+        let class = self.table.inherit.then_some(0);
         let mut messages: Vec<(PeerId, usize, Message)> = Vec::new();
         for datagram in run {
-            let hop = self.relay_hop(&to, datagram.len);
-            let target = hop.and_then(|hop| self.target(hop, None));
-            let Some(target) = target.filter(|target| target.hop != sender) else {
+            let hop = self.relay_hop(&to, sender, datagram.len);
+            let Some(target) = hop.and_then(|hop| self.target(hop, class)) else {
                 let datagram = self.incoming.buffer[datagram.start..datagram.start + datagram.len].to_vec();
                 self.tell(Event::Relay { sender, datagram });
                 continue;
             };
+            if target_peer != Some(target.hop) {
+                self.want(Some(target.hop), 1);
+            }
             if let Some((hop, _, last)) = messages.last_mut() {
                 let first = if last.segment == 0 { last.len } else { last.segment };
                 if *hop == target.hop
@@ -500,48 +535,56 @@ impl<I: Io> Engine<I> {
                     continue;
                 }
             }
-            let message = Message { to: target.to, start: datagram.start, len: datagram.len, segment: 0, class: None };
+            let (start, len) = (datagram.start, datagram.len);
+            let message = Message { to: target.to, start, len, segment: 0, class };
             messages.push((target.hop, target.socket, message));
         }
-        self.forward(&messages);
+        self.forward(sender, &messages);
+    }
+
+    fn want(&mut self, id: Option<PeerId>, packets: usize) {
+        if let Some(peer) = id.and_then(|id| self.peer(id)) {
+            count(&peer.counters.wanted, packets as u64);
+        }
     }
 
     /// Who takes a datagram for another node by UDP: the first whose path is wide enough (data-sptps 5).
-    pub(super) fn relay_hop(&self, to: &NodeId, datagram: usize) -> Option<PeerId> {
+    fn relay_hop(&self, to: &NodeId, sender: PeerId, datagram: usize) -> Option<PeerId> {
         let data = datagram.checked_sub(IDS + SHORTEST)?;
         self.table.relays.get(to)?.iter().copied().find(|hop| {
             let peer = self.peers.get(*hop as usize).and_then(Option::as_deref);
-            peer.is_some_and(|peer| peer.path.ids && peer.carries(data))
+            *hop != sender && peer.is_some_and(|peer| peer.path.ids && peer.carries(data))
         })
     }
 
     /// Send messages out of the receive buffer.
-    fn forward(&mut self, messages: &[(PeerId, usize, Message)]) {
+    fn forward(&mut self, sender: PeerId, messages: &[(PeerId, usize, Message)]) {
         let buffer = std::mem::take(&mut self.incoming.buffer);
         let mut failed = Vec::new();
         for run in messages.chunk_by(|a, b| a.1 == b.1) {
             let plain: Vec<Message> = run.iter().map(|entry| entry.2).collect();
             for (hop, _, message) in run {
                 let datagrams = if message.segment == 0 { 1 } else { message.len.div_ceil(message.segment) };
-                count(&self.shared.totals.relayed, datagrams as u64);
                 if let Some(peer) = self.peer(*hop) {
-                    count(&peer.counters.wanted, datagrams as u64);
                     count(&peer.counters.udp_out, datagrams as u64);
                 }
             }
             self.transmit(run[0].1, &buffer, &plain, |index| run[index].0, &mut failed);
         }
-        self.incoming.buffer = buffer;
         for (hop, message, error) in failed {
             self.count_failed(error);
             if error == libc::EMSGSIZE {
-                // That packet is lost; the next ones go by TCP.
-                let data = message.len.saturating_sub(IDS + SHORTEST);
+                // Known to be lost, so it can still go the other way.
+                let size = message.len.saturating_sub(IDS + SHORTEST);
                 if let Some(peer) = self.peer(hop) {
-                    peer.path.min_mtu = peer.path.min_mtu.min(data.saturating_sub(1));
+                    peer.path.min_mtu = peer.path.min_mtu.min(size.saturating_sub(1));
                 }
+                self.tell(Event::TooBig { peer: hop, size });
+                let datagram = buffer[message.start..message.start + message.len].to_vec();
+                self.tell(Event::Relay { sender, datagram });
             }
         }
+        self.incoming.buffer = buffer;
     }
 
     // By TCP
@@ -556,16 +599,20 @@ impl<I: Io> Engine<I> {
         let number = u32::from_be_bytes([datagram[0], datagram[1], datagram[2], datagram[3]]);
         let mut jobs = [Job::new(number, NUMBER, datagram.len() - NUMBER - TAG)];
         let Some(session) = self.open(id, &mut jobs)[0] else {
-            count(&self.shared.totals.no_mac, 1);
-            return self.doubt(id);
+            if handshake {
+                count(&self.shared.totals.handshake, 1);
+                return self.doubt(id);
+            }
+            return self.not_opened(id, number, 0, datagram.len(), None);
         };
-        if (self.incoming.buffer[NUMBER] == HANDSHAKE) != handshake {
-            return count(&self.shared.totals.bad_record, 1);
-        }
-        if !self.take(id, session, number) {
+        if !self.take(id, session, number, false) {
             return;
         }
-        if !handshake {
+        let kind = self.incoming.buffer[NUMBER];
+        if (kind == HANDSHAKE) != handshake {
+            return count(&self.shared.totals.bad_record, 1);
+        }
+        if !handshake && kind != PROBE {
             self.relayed_packet(id, true);
         }
         self.record(id, session, NUMBER, jobs[0].len, None, false);

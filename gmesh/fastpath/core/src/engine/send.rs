@@ -42,10 +42,19 @@ impl<I: Io> Engine<I> {
         let Some(peer) = self.peers.get_mut(way.seal as usize).and_then(Option::as_deref_mut) else { return false };
         let id = peer.id;
         let (sealing, number, head, wire, sealed) = if peer.sending.is_some() {
-            let Some(number) = peer.sending().and_then(session::Session::take_number) else {
+            let sending = peer.sending;
+            let installed = peer.sessions.iter_mut().find(|installed| Some(installed.number) == sending);
+            let Some((installed, number)) = installed.and_then(|installed| {
+                let number = installed.session.take_number()?;
+                Some((installed, number))
+            }) else {
                 peer.sending = None;
                 return false;
             };
+            if !installed.worn && installed.session.worn() {
+                installed.worn = true;
+                self.shared.queues.tell(Event::Worn { peer: way.seal });
+            }
             let head = if hop_ids { IDS } else { 0 } + session::NUMBER;
             (Sealing::Session, number, head, head + plain + TAG, plain)
         } else if let Some(sender) = &mut peer.sender {

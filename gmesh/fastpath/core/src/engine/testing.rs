@@ -118,7 +118,7 @@ pub struct Net {
 }
 
 pub fn path(node: usize) -> Path {
-    Path { address: Some(address(node)), udp: true, min_mtu: 1453, mtu: 1453, confirmed: true, ..Path::unknown() }
+    Path { address: Some(address(node)), udp: true, min_mtu: 1453, mtu: 1453, ..Path::unknown() }
 }
 
 pub fn key(from: usize, to: usize) -> [u8; 32] {

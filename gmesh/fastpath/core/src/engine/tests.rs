@@ -182,7 +182,7 @@ fn frames_for_others_are_handed_up_with_their_sender() {
         if sptps {
             // Node 1 does not even open it.
             assert_eq!(net.written(2).len(), 1);
-            assert_eq!(net.total(1, "relayed datagrams"), 1);
+            assert_eq!(net.total(1, "relayed"), 1);
             assert!(net.events(2).iter().any(|e| matches!(e, Event::Relayed { peer: 0, by_tcp: false })));
         } else {
             let events = net.events(1);
@@ -201,13 +201,27 @@ fn a_train_is_relayed_as_a_train() {
     net.deliver();
     assert_eq!(net.engines[1].io.trains, [29]);
     assert_eq!(net.written(2).len(), 1);
-    assert_eq!(net.total(1, "relayed datagrams"), 29);
+    assert_eq!(net.total(1, "relayed"), 29);
     // From an unconfirmed address nothing is relayed.
-    net.command(1, Command::SetPath { peer: 0, path: Path { confirmed: false, ..path(0) } });
+    net.command(1, Command::SetPath { peer: 0, path: Path { udp: false, ..path(0) } });
     net.read(0, vec![packet(0, 2, 100)]);
     net.deliver();
-    assert!(net.events(1).iter().any(|e| matches!(e, Event::Datagram { .. })));
+    assert_eq!(net.total(1, "drop relayed from stranger"), 1);
     assert!(net.written(2).is_empty());
+}
+
+#[test]
+fn what_the_kernel_does_not_relay_goes_by_tcp() {
+    let mut net = Net::new(true);
+    net.command(0, Command::SetTable(table(0, |_| [Some(1), None])));
+    net.engines[1].io.longest = Some(900);
+    net.read(0, vec![packet(0, 2, 1000), packet(0, 2, 500)]);
+    let sealed = net.engines[0].io.sent[0].1.clone();
+    net.deliver();
+    let events = net.events(1);
+    assert!(events.iter().any(|e| matches!(e, Event::TooBig { peer: 2, size: 1000 })));
+    assert!(events.iter().any(|e| matches!(e, Event::Relay { sender: 0, datagram } if *datagram == sealed)));
+    assert_eq!(net.written(2).len(), 1);
 }
 
 #[test]
@@ -242,6 +256,8 @@ fn replays_and_garbage_are_counted() {
         if sptps {
             assert_eq!(net.total(1, "drop not authentic"), 1);
             assert!(events.iter().any(|e| matches!(e, Event::Doubted { peer: 0 })));
+            let unopened = events.iter().filter(|e| matches!(e, Event::Unopened { peer: 0, from: Some(_), .. }));
+            assert_eq!(unopened.count(), 1, "its key may come");
         } else {
             assert!(events.iter().any(|e| matches!(e, Event::Datagram { .. })));
         }
@@ -319,9 +335,7 @@ fn probes_go_with_their_ttl_and_are_told() {
         assert_eq!(net.engines[0].io.ttls, [Some(3), None]);
         net.deliver();
         let events = net.events(1);
-        assert!(events
-            .iter()
-            .any(|e| matches!(e, Event::Probe { peer: 0, direct: true, frame: got, .. } if *got == frame)));
+        assert!(events.iter().any(|e| matches!(e, Event::Probe { peer: 0, frame: got, .. } if *got == frame)));
         assert!(net.written(1).is_empty());
     }
 }

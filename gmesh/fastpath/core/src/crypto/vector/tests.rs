@@ -145,7 +145,7 @@ fn trains_of_every_size() {
 fn extreme_poly1305_sums() {
     // All ones make the largest limbs there are, in keys as in data.
     for fill in [0u8, 0xff] {
-        let data = vec![fill; 16 * 40];
+        let data = vec![fill; 16 * if cfg!(miri) { 9 } else { 40 }];
         for key in [[0xff; 32], [0; 32], [0xfc; 32]] {
             let expected: [u8; 16] = Poly1305::new(&key.into()).compute_unpadded(&data).into();
             assert_eq!(poly::finish([0; 3], &key, &data), expected);
