@@ -21,6 +21,8 @@ from gmesh.values import Subnet, SubnetKind, is_node_name
 MAX_HOSTS = 65536
 """Host files that one invitation may bring."""
 
+MAX_REMARKS = 50
+
 INTERFACE = '"$INTERFACE"'
 
 
@@ -55,6 +57,8 @@ def read_invitation(data: bytes, *, force: bool = False) -> Joining:
     chunks = _chunks(lines[1:], name)
     for line in next(chunks)[1]:
         _take(joining, line, force)
+    if len(joining.remarks) > MAX_REMARKS:
+        joining.remarks[MAX_REMARKS:] = [f"{len(joining.remarks) - MAX_REMARKS} more remarks are left out."]
     for other, chunk in chunks:
         if not is_node_name(other):
             raise ConfigError("Invalid Name found in invitation!")

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 
 from gmesh.crypto import base64
 from gmesh.crypto.ed25519 import public_to_text
-from gmesh.values import DEFAULT_PORT
+from gmesh.values import DEFAULT_PORT, ip_version
 
 COOKIE_SIZE = 18
 HASH_SIZE = 18
@@ -29,8 +29,16 @@ PIECE_SIZE = 1024
 MAX_FILE = 1024 * 1024
 """Bytes of an invitation's file, far above any real one: neither end believes the other that it needs more."""
 
-_URL = re.compile(r"(\[[^\[\]/]*\]|[^\[\]:/]+)(?::([0-9]{1,5}))?/([A-Za-z0-9+/_-]{48})\Z", re.ASCII)
-_HOST = re.compile(r"[A-Za-z0-9._-]+|\[[0-9A-Fa-f:.]+(?:%[A-Za-z0-9._-]+)?\]", re.ASCII)
+_URL = re.compile(r"(?:\[([^\[\]/]+)\]|([^\[\]:/]+))(?::([0-9]{1,5}))?/([A-Za-z0-9+/_-]{48})\Z", re.ASCII)
+_NAME = re.compile(r"[A-Za-z0-9._-]{1,255}\Z", re.ASCII)
+_PORT = re.compile(r"[0-9]{1,5}\Z", re.ASCII)
+
+
+def is_url_place(host: str, port: str) -> bool:
+    """Whether an inviter can be there: a host name, or an address (IPv6 without brackets), and a port's number."""
+    if _PORT.match(port) is None or not 0 < int(port) < 65536:
+        return False
+    return ip_version(host) == 6 if ":" in host else _NAME.match(host) is not None
 
 
 def _short_hash(data: bytes) -> bytes:
@@ -63,14 +71,15 @@ class InvitationUrl:
     def parse(cls, text: str) -> InvitationUrl:
         """Both alphabets of base64 are fine. Raises ValueError."""
         match = _URL.match(text)
-        if match is None or _HOST.fullmatch(match[1]) is None:
+        if match is None:
             raise ValueError("not of the form HOST:PORT/ and 48 characters")
-        host, port, secret = match.groups()
+        bracketed, plain, port, secret = match.groups()
+        host = bracketed or plain
         port = port or str(DEFAULT_PORT)
-        if not 0 < int(port) < 65536:
-            raise ValueError(f"port {port} does not exist")
+        if not is_url_place(host, port):
+            raise ValueError("there can be no such host or port")
         half = FILE_NAME_LENGTH
-        return cls(host.strip("[]"), port, base64.decode(secret[:half]), base64.decode(secret[half:]))
+        return cls(host, port, base64.decode(secret[:half]), base64.decode(secret[half:]))
 
     def format(self) -> str:
         """The text that `parse` and tinc's join take."""

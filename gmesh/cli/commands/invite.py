@@ -24,7 +24,7 @@ from gmesh.config.invitations import Invitation, InvitationFiles, invitation_tex
 from gmesh.config.notices import printable
 from gmesh.config.server import Server
 from gmesh.errors import KeyFileError
-from gmesh.proto.invitation import COOKIE_SIZE, InvitationUrl, key_hash
+from gmesh.proto.invitation import COOKIE_SIZE, InvitationUrl, is_url_place, key_hash
 from gmesh.values import DEFAULT_PORT, ip_version, is_node_name
 
 if TYPE_CHECKING:
@@ -118,6 +118,9 @@ def _invite(context: Context, files: InvitationFiles, node: str) -> int:
     server = context.directory.read_server()
     address = _address(context, server, own)
     port = _port(context, server)
+    place = HostAddress.parse(address)
+    if not is_url_place(place.host, _number(place.port or port)):
+        raise CommandError(f"Address = {printable(address)} cannot be a part of a URL. Please set another Address.")
     text = invitation_text(context.directory, node, address, port)
     _make_writable(context.base)
     files.prepare()
@@ -128,8 +131,7 @@ def _invite(context: Context, files: InvitationFiles, node: str) -> int:
     if not left or key is None:
         key = _new_key(context, files)
     cookie = os.urandom(COOKIE_SIZE)
-    place = HostAddress.parse(address)
-    url = InvitationUrl(place.host, place.port or port, key_hash(key.public), cookie).format()
+    url = InvitationUrl(place.host, _number(place.port or port), key_hash(key.public), cookie).format()
     path = Path(os.path.abspath(files.create(cookie, key.public, text)))
     _run_script(context, server, {"NAME": own, "NODE": node, "INVITATION_FILE": str(path), "INVITATION_URL": url})
     if invited_node(path.read_bytes() if path.exists() else b"") != node:
@@ -230,6 +232,11 @@ def _port(context: Context, server: Server) -> str:
             "tincd is using a dynamic port and is not running. Please start tincd or set the Port option to a non-zero "
             "value."
         )
+    return _number(port)
+
+
+def _number(port: str) -> str:
+    """A port's number, where it is the name of a service."""
     with contextlib.suppress(OSError):
         return str(socket.getservbyname(port, "tcp"))
     return port

@@ -37,6 +37,7 @@ CONFIRM_LIMIT = 30.0
 
 CANCELLED = "Invitation cancelled. Please try again and contact the inviter for assistance if this error persists."
 _READ_SIZE = 65536
+_LONGEST_LINE = 4096
 
 
 def run(context: Context, arguments: list[str]) -> int:
@@ -87,10 +88,11 @@ def _url(context: Context, arguments: list[str]) -> str:
     if context.may_ask:
         sys.stderr.write("Enter invitation URL: ")
         sys.stderr.flush()
-    line = sys.stdin.readline()
+    # Not by Python's text layer, which would take what the shell has to read next.
+    line = sys.stdin.buffer.readline(_LONGEST_LINE)
     if not line:
         raise CommandError("Error while reading stdin: Broken pipe")
-    return line.strip()
+    return line.decode("utf-8", "replace").strip()
 
 
 def _check_writable(path: Path) -> None:
@@ -106,6 +108,10 @@ def _check_writable(path: Path) -> None:
 
 
 # The conversation
+
+
+class _SilenceError(PeerError):
+    """An inviter says nothing more: its way to refuse."""
 
 
 class _Inviter:
@@ -139,10 +145,14 @@ class _Inviter:
 
     def invitation(self) -> bytes:
         """Wait for the file. Raises PeerError."""
-        while True:
-            for event in self._read(REPLY_LIMIT):
-                if isinstance(event, InvitationReceived):
-                    return event.data
+        try:
+            while True:
+                for event in self._read(REPLY_LIMIT):
+                    if isinstance(event, InvitationReceived):
+                        return event.data
+        except _SilenceError as error:
+            hint = "It says nothing about why; maybe the invitation has been used, has expired or was revoked."
+            raise PeerError(f"{error}\n{hint}") from None
 
     def give_key(self, public: bytes) -> None:
         """Tell our key. Raises PeerError."""
@@ -168,11 +178,11 @@ class _Inviter:
             try:
                 data = self._socket.recv(_READ_SIZE)
             except TimeoutError:
-                raise PeerError("Timed out waiting for the server to reply.") from None
+                raise _SilenceError("Timed out waiting for the server to reply.") from None
             except OSError as error:
                 raise PeerError(f"Error reading data from the inviter: {error.strerror}") from None
             if not data:
-                raise PeerError("The inviter closed the connection.")
+                raise _SilenceError("The inviter closed the connection.")
             events = self._guest.receive(data, time.monotonic())
             self._send()
             if events:
