@@ -27,6 +27,9 @@ OPTION_VERSION_SHIFT = 24
 """The top byte of an edge's options is the protocol minor version of the node it points to (meta-legacy 6)."""
 
 WEIGHT_LIMIT = 2**31 - 1
+EDGE_WEIGHT_LIMIT = 2**30 - 1
+"""The difference of two weights of edges fits 32 bits: tinc 1.1 crashes at others, wherever they arrive."""
+
 _NAME = re.compile(r"[A-Za-z0-9_]+\Z", re.ASCII)
 MAX_NAME_LENGTH = 255
 """A name is also a file name in hosts/, so longer ones cannot exist on disk."""

@@ -6,7 +6,7 @@ Not here: when it is announced (`mesh.py`), and everybody else's edges (`gossip.
 from __future__ import annotations
 
 from gmesh.proto.meta_events import Active
-from gmesh.values import OPTION_CLAMP_MSS, OPTION_PMTU, OPTION_VERSION_SHIFT, WEIGHT_LIMIT, Address
+from gmesh.values import EDGE_WEIGHT_LIMIT, OPTION_CLAMP_MSS, OPTION_PMTU, OPTION_VERSION_SHIFT, Address
 
 UNROUTABLE = "0.0.0.1"
 _LOW_OPTIONS = (1 << OPTION_VERSION_SHIFT) - 1
@@ -51,4 +51,4 @@ def edge_weight(ack: Active) -> int:
 
 def _sane_weight(weight: int) -> int:
     """A peer's may be anything."""
-    return max(0, min(weight, WEIGHT_LIMIT))
+    return max(0, min(weight, EDGE_WEIGHT_LIMIT))

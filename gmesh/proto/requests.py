@@ -14,7 +14,7 @@ from typing import ClassVar
 
 from gmesh.crypto.nids import CIPHERS, DIGESTS, MAX_DIGEST_SIZE, NONE
 from gmesh.errors import PeerError
-from gmesh.values import Address, Subnet, ip_version, is_node_name
+from gmesh.values import EDGE_WEIGHT_LIMIT, Address, Subnet, ip_version, is_node_name
 
 MAX_LINE = 2176
 """Longest line in bytes, newline included; also the largest body of PACKET that a peer accepts (meta-legacy 1, 11)."""
@@ -335,7 +335,8 @@ class AddEdge:
         if source == target:
             raise fields.fail(f"{source} has an edge to itself")
         address = fields.address("address")
-        options, weight = fields.hex_number("options"), fields.integer("weight")
+        options = fields.hex_number("options")
+        weight = fields.integer("weight", -EDGE_WEIGHT_LIMIT, EDGE_WEIGHT_LIMIT)
         local = fields.address("local address") if fields.left else None
         return cls(nonce, source, target, address, options, weight, local)
 

@@ -36,6 +36,7 @@ NAME_CHARACTERS = "ABCXYZabcxyz019_"
 names = st.text(NAME_CHARACTERS, min_size=1, max_size=20)
 nonces = st.integers(0, 2**32 - 1).map(lambda number: f"{number:x}")
 integers = st.integers(-(2**31), 2**31 - 1)
+edge_weights = st.integers(-(2**30) + 1, 2**30 - 1)
 options = st.integers(0, 2**32 - 1)
 ports = st.integers(0, 65535).map(str)
 hosts = st.ip_addresses().map(str)
@@ -59,7 +60,7 @@ def subnets(draw: st.DrawFn) -> Subnet:
 def edges(draw: st.DrawFn) -> AddEdge:
     source, target = draw(st.lists(names, min_size=2, max_size=2, unique=True))
     local = draw(st.none() | addresses)
-    return AddEdge(draw(nonces), source, target, draw(addresses), draw(options), draw(integers), local)
+    return AddEdge(draw(nonces), source, target, draw(addresses), draw(options), draw(edge_weights), local)
 
 
 @st.composite
