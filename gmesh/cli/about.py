@@ -6,7 +6,7 @@ import sys
 
 from gmesh import __version__
 
-FEATURES = ("legacy_protocol",)
+FEATURES = ("legacy_protocol", "watchdog")
 """Words as tinc 1.1 uses them (daemon-cli 1), only for what works; a checker knows no others."""
 
 

@@ -11,7 +11,7 @@ import logging
 import os
 import socket
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +25,7 @@ from gmesh.config.own_keys import OwnKeys, load_own_keys
 from gmesh.config.paths import RuntimeFiles, config_base, identity
 from gmesh.config.server import Server
 from gmesh.daemon import detach, privileges
+from gmesh.daemon.activation import take_listeners
 from gmesh.daemon.backend import Backend
 from gmesh.daemon.configuration import (
     credentials,
@@ -39,10 +40,11 @@ from gmesh.daemon.invitations import InvitationDesk
 from gmesh.daemon.known_keys import KnownKeys
 from gmesh.daemon.late_imports import import_late_modules
 from gmesh.daemon.legacy_dump import DeviceStatistics, dump_all, dump_connections
-from gmesh.daemon.listening import SocketPair, open_sockets
+from gmesh.daemon.listening import SocketPair, open_sockets, pair_with
 from gmesh.daemon.logging_setup import NOTICE, DaemonLog, log
 from gmesh.daemon.memory import keep_small
 from gmesh.daemon.name_helper import NameHelper
+from gmesh.daemon.notify import Notifier
 from gmesh.daemon.options import DaemonOptions
 from gmesh.daemon.outgoing import Outgoing
 from gmesh.daemon.peers import PeerMaker
@@ -74,7 +76,9 @@ def run(options: DaemonOptions) -> int:
     base = config_base(options.netname, options.confbase)
     daemon_log = DaemonLog(identity(options.netname), options.debug)
     daemon_log.add_stderr()
+    notifier = Notifier.from_environment(os.environ, os.getpid())
     try:
+        listeners = take_listeners(os.environ, os.getpid())
         directory = Directory(base, options.netname, parse_overrides(options.overrides))
         server = directory.server()
         keys = load_own_keys(server)
@@ -94,19 +98,24 @@ def run(options: DaemonOptions) -> int:
         daemon_log=daemon_log,
         files=files,
         pid_file=pid_file,
+        listeners=listeners,
+        notifier=notifier,
     )
     daemon.choose_log(umbilical)
     try:
         daemon.start()
         if umbilical is not None:
             umbilical.ready()
+        notifier.ready()
         daemon.serve()
         return daemon.exit_code
     except (GmeshError, OSError) as error:
         _say(error)
         return 1
     finally:
+        notifier.stopping()
         daemon.stop()
+        notifier.close()
         daemon_log.close()
 
 
@@ -134,6 +143,8 @@ class Daemon:
         daemon_log: DaemonLog,
         files: RuntimeFiles,
         pid_file: PidFile,
+        listeners: Sequence[Any] = (),
+        notifier: Notifier | None = None,
     ) -> None:
         self.exit_code = 0
         self._options = options
@@ -142,6 +153,8 @@ class Daemon:
         self._log = daemon_log
         self._files = files
         self._pid_file = pid_file
+        self._listeners = listeners
+        self._notifier = notifier or Notifier()
         self._clock: Callable[[], float] = time.monotonic
         self._end = gevent.event.Event()
         self._supervisor = Supervisor(self._fatal)
@@ -216,6 +229,7 @@ class Daemon:
         undo.callback(self.hub.plane.stop)
         self._listen(pairs)
         log(0, NOTICE, "Ready")
+        self._supervisor.spawn("watchdog", self._notifier.watch)
         self.outgoing.keep(server.connect_to)
 
     def _compare_own_keys(self) -> None:
@@ -249,7 +263,8 @@ class Daemon:
         return device
 
     def _open_sockets(self) -> list[SocketPair]:
-        pairs = open_sockets(socket_options(self._server))
+        options = socket_options(self._server)
+        pairs = pair_with(self._listeners, options) if self._listeners else open_sockets(options)
         for pair in pairs:
             self._undo.callback(pair.udp.close)
             self._undo.callback(pair.tcp.close)
@@ -449,7 +464,9 @@ class Daemon:
         self._reload()
 
     def _reload(self) -> bool:
+        self._notifier.reloading()
         done = self.reloader.reload()
+        self._notifier.ready()
         if done:
             self._server = self.reloader.server
             self._graph_dump.changed.set()

@@ -16,7 +16,7 @@ from gmesh.daemon.logging_setup import NOTICE, log
 from gmesh.dataplane.udp_sockets import UdpOptions, open_udp
 from gmesh.errors import ConfigError, GmeshError
 from gmesh.net.listener import open_tcp
-from gmesh.net.peer import reason_of
+from gmesh.net.peer import reason_of, tune_meta_socket
 from gmesh.net.resolver import lookup
 from gmesh.values import Address
 
@@ -69,6 +69,32 @@ def open_sockets(options: SocketOptions) -> list[SocketPair]:
             pair.tcp.close()
             pair.udp.close()
         raise
+    return pairs
+
+
+def pair_with(listeners: Sequence[Any], options: SocketOptions) -> list[SocketPair]:
+    """Give each TCP socket that listens already a UDP socket on its address. Raises ConfigError where one cannot be."""
+    pairs: list[SocketPair] = []
+    for tcp in listeners:
+        found = Address.from_sockaddr(tcp.getsockname())
+        wildcard = found.host in {"0.0.0.0", "::"}
+        try:
+            tune_meta_socket(tcp)
+            options.udp.prepare(tcp)
+            udp = open_udp(found, options.udp)
+        except OSError as error:
+            for pair in pairs:
+                pair.udp.close()
+            raise ConfigError(f"Can't bind to {found}/udp: {reason_of(error)}") from None
+        if tcp.family == std_socket.AF_INET6 and not tcp.getsockopt(std_socket.IPPROTO_IPV6, std_socket.IPV6_V6ONLY):
+            log(
+                0,
+                logging.WARNING,
+                f"The TCP socket on {found} takes IPv4 too, UDP does not: use BindIPv6Only=ipv6-only",
+            )
+        pairs.append(SocketPair(tcp, udp, found, wildcard))
+        _compare_buffers(udp, options)
+        log(1, NOTICE, f"Listening on {found}")
     return pairs
 
 
