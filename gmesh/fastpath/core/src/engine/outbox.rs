@@ -14,7 +14,7 @@ use crate::io::Message;
 const MAX_TRAIN: usize = 65_000;
 const MAX_SEGMENTS: usize = 64;
 const REGION: usize = 1 << 16;
-const TRAINS: usize = 12;
+const TRAINS: usize = if cfg!(fuzzing) { 4 } else { 12 };
 /// Bytes that may wait before they are sent: more would fall out of the processor's cache.
 const FULL: usize = 40_000;
 
