@@ -25,6 +25,9 @@ MAX_SOURCES = 4
 MAX_CANDIDATES = 32
 KEY_INTERVAL = 1.0
 """Seconds between two `KeyNeeded` for one node."""
+LIVELY_SECONDS = 1.5
+"""So recently something authentic has to have come by UDP from a node before UDP takes over to it what came by TCP: a
+bit more than the mesh leaves between two proofs of a path in use."""
 REFUSED_SECONDS = 15.0
 """How long frames that were too big are not tried again where nobody probes for it."""
 
@@ -46,9 +49,12 @@ class Flow:
 
     __slots__ = (
         "asked_at",
+        "by_tcp_at",
+        "by_tcp_since",
         "counters",
         "doubted_at",
         "endpoint",
+        "examined_at",
         "hosts",
         "min_mtu",
         "mtu",
@@ -98,6 +104,8 @@ class Flow:
         """Whether it was told that the newest receive key is worn."""
         self.doubted_at = self.relayed_at = float("-inf")
         """When it was last told that a datagram opens in no session, and that one was relayed."""
+        self.by_tcp_since = self.by_tcp_at = self.examined_at = float("-inf")
+        """Since when, and when last, what came by TCP was to go on to the node; and when the mesh was told so."""
         self.sessions.clear()
         self.sources.clear()
         self.counters.last_authentic = self.counters.last_opened = 0.0
@@ -111,6 +119,15 @@ class Flow:
         if length >= self.refused and clock() - self.refused_at >= REFUSED_SECONDS:
             self.refused = MTU + 1
         return length < self.refused
+
+    def is_lively(self, now: float) -> bool:
+        """Whether UDP to the node may take over what came by TCP: something authentic came from it not long ago, and
+        since packets began to come so. Whoever gave up UDP may have done it because all of it died just now."""
+        if now - self.by_tcp_at > LIVELY_SECONDS:
+            self.by_tcp_since = now
+        self.by_tcp_at = now
+        authentic = self.counters.last_authentic
+        return authentic > self.by_tcp_since and now - authentic <= LIVELY_SECONDS
 
     def wants_key(self, now: float) -> bool:
         """Whether a key or session may be asked for now; if so, it counts as done."""

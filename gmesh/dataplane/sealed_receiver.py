@@ -174,7 +174,7 @@ class SealedReceiver:
         if flow is None or not flow.udp or flow.endpoint != source:
             self._tally["drop relayed from stranger"] += 1
             return
-        self._relay(name, destination, datagram[HEAD_SIZE:], flow.name)
+        self._relay(name, destination, datagram[HEAD_SIZE:], flow.name, by_tcp=False)
 
     # By TCP
 
@@ -186,9 +186,9 @@ class SealedReceiver:
         elif destination == self._my_id:
             self._open(name, datagram, by_tcp=True, now=now)
         else:
-            self._relay(name, destination, datagram, neighbour)
+            self._relay(name, destination, datagram, neighbour, by_tcp=True)
 
-    def _relay(self, name: str, destination: bytes, datagram: bytes, previous: str) -> None:
+    def _relay(self, name: str, destination: bytes, datagram: bytes, previous: str, *, by_tcp: bool) -> None:
         target = self.ids.names.get(destination)
         if target is None:
             self._tally["drop unknown id"] += 1
@@ -197,7 +197,7 @@ class SealedReceiver:
         elif len(datagram) < OVERHEAD:
             self._tally["drop truncated"] += 1
         else:
-            self._sender.relay(name, target, datagram, previous)
+            self._sender.relay(name, target, datagram, previous, by_tcp=by_tcp)
 
     def open_handshake(self, name: str, datagram: bytes, now: float) -> None:
         """A handshake record that came by ANS_KEY goes up as it is; anything else in its place is dropped."""

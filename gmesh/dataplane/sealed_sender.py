@@ -17,7 +17,7 @@ from gmesh.dataplane.traffic_class import traffic_class
 from gmesh.dataplane.transmitter import Transmitter
 from gmesh.dataplane.waiting import WaitingRoom
 from gmesh.errors import DatagramError
-from gmesh.mesh.events import KeyNeeded, ReceiveKeyWorn, TooBig
+from gmesh.mesh.events import KeyNeeded, PathWanted, ReceiveKeyWorn, TooBig
 from gmesh.proto.sptps_flow import OVERHEAD, WORN_NUMBER
 from gmesh.proto.sptps_packet import NULL_ID, PROBE, node_id
 from gmesh.route.snapshot import OPTIONS_WITH_IDS, RouteNode, RouteSnapshot
@@ -27,6 +27,8 @@ WAITING_FRAMES = 64
 """Frames that wait for one node's session (requirement 16), and how many in all."""
 ALL_WAITING_FRAMES = 2048
 WAITING_SECONDS = 5.0
+EXAMINE_INTERVAL = 1.0
+"""Seconds between two `PathWanted` for one node."""
 
 _USUAL = WORN_NUMBER - 1
 """Up to this number a session needs no more attention."""
@@ -34,13 +36,14 @@ _USUAL = WORN_NUMBER - 1
 
 class _Parcel(NamedTuple):
     """A datagram (the record without ids) on its way from ``source`` to ``node``; what is in it if it is our own, or
-    who brought it if it is not."""
+    who brought it if it is not. ``by_tcp``: it came so, and UDP takes it over only where that surely works."""
 
     source: str
     node: RouteNode
     datagram: bytes
     frame: bytes = b""
     previous: str = ""
+    by_tcp: bool = False
 
 
 class SealedSender:
@@ -84,11 +87,11 @@ class SealedSender:
 
     # Frames
 
-    def send(self, node: RouteNode, frame: bytes) -> None:
-        """Send a frame to a reachable node, end to end."""
+    def send(self, node: RouteNode, frame: bytes, *, by_tcp: bool = False) -> None:
+        """Send a frame to a reachable node, end to end; ``by_tcp``: it came so from another."""
         flow = self._flows.get_or_add(node.name)
         flow.counters.wanted += 1
-        self._send(flow, node, frame)
+        self._send(flow, node, frame, by_tcp=by_tcp)
 
     def by_udp(self, flow: Flow, node: RouteNode, frame: bytes) -> None:
         """Send a frame straight to a node, as is known to be possible."""
@@ -136,13 +139,13 @@ class SealedSender:
             return None
         return self._straight_head + datagram if node.takes_ids else datagram
 
-    def _send(self, flow: Flow, node: RouteNode, frame: bytes) -> None:
+    def _send(self, flow: Flow, node: RouteNode, frame: bytes, *, by_tcp: bool = False) -> None:
         if node.neighbour:
             if (self._options | node.options) & OPTION_TCPONLY:
                 self._frame_by_tcp(node, frame)
                 return
             session = flow.sessions.sending
-            if session is None or not flow.fits(len(frame), node, self._clock):
+            if session is None or not self._fits(flow, len(frame), node, by_tcp=by_tcp):
                 # The meta connection protects it as well.
                 if session is None:
                     self._ask_for_session(flow)
@@ -155,9 +158,9 @@ class SealedSender:
                 return
         datagram = self._seal(flow, session, frame, b"")
         if datagram is None:
-            self._send(flow, node, frame)
+            self._send(flow, node, frame, by_tcp=by_tcp)
             return
-        self._forward(flow, _Parcel(self._name, node, datagram, frame))
+        self._forward(flow, _Parcel(self._name, node, datagram, frame, by_tcp=by_tcp))
 
     def _seal(self, flow: Flow, session: PeerSession, frame: bytes, head: bytes) -> bytes | None:
         """``head`` and the record for a frame. None where the session's numbers are used up: as good as no session."""
@@ -180,8 +183,9 @@ class SealedSender:
 
     # Datagrams
 
-    def relay(self, source: str, target: str, datagram: bytes, previous: str) -> None:
-        """Pass on what ``source`` sealed for ``target`` and what ``previous`` brought: the record without ids."""
+    def relay(self, source: str, target: str, datagram: bytes, previous: str, *, by_tcp: bool) -> None:
+        """Pass on what ``source`` sealed for ``target`` and what ``previous`` brought, perhaps by TCP: the record
+        without ids."""
         node = self._nodes.get(target)
         if node is None or not node.reachable:
             self._tally["drop unreachable"] += 1
@@ -193,7 +197,7 @@ class SealedSender:
             flow = self._flows.get_or_add(target)
             flow.counters.wanted += 1
             self._tally["relayed"] += 1
-            self._forward(flow, _Parcel(source, node, datagram, previous=previous))
+            self._forward(flow, _Parcel(source, node, datagram, previous=previous, by_tcp=by_tcp))
 
     def _forward(self, flow: Flow, parcel: _Parcel) -> None:
         """By UDP to the node, its static relay or its next hop, whichever can take it first; else by TCP."""
@@ -210,7 +214,7 @@ class SealedSender:
             if not straight and not relay.takes_ids:
                 continue
             relay_flow = flow if relay is node else self._flows.get_or_add(name)
-            if not relay_flow.fits(size, relay, self._clock):
+            if not self._fits(relay_flow, size, relay, by_tcp=parcel.by_tcp):
                 continue
             if straight:
                 head = self._straight_head if node.takes_ids else b""
@@ -222,6 +226,20 @@ class SealedSender:
                 return
             break
         self._by_tcp(parcel)
+
+    def _fits(self, flow: Flow, size: int, node: RouteNode, *, by_tcp: bool) -> bool:
+        """Whether UDP to the node itself can take ``size`` bytes, and may take over what came by TCP if it is that."""
+        if not flow.fits(size, node, self._clock):
+            return False
+        if not by_tcp:
+            return True
+        now = self._clock()
+        if flow.is_lively(now):
+            return True
+        if now - flow.examined_at >= EXAMINE_INTERVAL:
+            flow.examined_at = now
+            self._events.append(PathWanted(flow.name))
+        return False
 
     def _transmit(self, flow: Flow, datagram: bytes, size: int, frame: bytes) -> bool:
         """False where UDP has not taken it, so that TCP can."""

@@ -88,7 +88,7 @@ class Sender:
         counters.packets_out += 1
         counters.bytes_out += len(frame)
         if node.sptps:
-            self.sealed.send(node, frame)
+            self.sealed.send(node, frame, by_tcp=tcp_only)
             return
         for _ in range(_MAX_DETOURS):
             if tcp_only or (node.via == self._name and not exact):

@@ -27,6 +27,7 @@ from gmesh.mesh.events import (
     HandshakeSealed,
     KeyNeeded,
     NodeEvent,
+    PathWanted,
     ProbeReceived,
     ReceiveKeyWorn,
     RelayedDatagram,
@@ -286,6 +287,8 @@ class DataChannels:
                 actions += peer.path.address_seen(event.address, now)
             case TooBig():
                 actions += peer.path.too_big(event.size, now)
+            case PathWanted():
+                actions += peer.path.examine(now)
             case ReceiveKeyWorn():
                 actions += peer.channel.worn(now)
             case RelayedDatagram():

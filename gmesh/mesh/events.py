@@ -95,6 +95,14 @@ class RelayedDatagram:
 
 
 @dataclass(frozen=True, slots=True)
+class PathWanted:
+    """What came by TCP would go on to ``node`` by UDP, if that were known to work just now (at most once a second per
+    node)."""
+
+    node: str
+
+
+@dataclass(frozen=True, slots=True)
 class MacSeen:
     """In switch mode, a frame of the own device bears the source address ``mac`` (6 bytes), which was not known."""
 
@@ -104,7 +112,9 @@ class MacSeen:
 SessionEvent = HandshakeOpened | HandshakeSealed | SessionDoubted | SessionConfirmed
 """What concerns the SPTPS sessions with a node."""
 
-NodeEvent = KeyNeeded | ProbeReceived | AddressSeen | TooBig | ReceiveKeyWorn | RelayedDatagram | SessionEvent
+NodeEvent = (
+    KeyNeeded | ProbeReceived | AddressSeen | TooBig | ReceiveKeyWorn | RelayedDatagram | PathWanted | SessionEvent
+)
 """What is about one node's data channel."""
 
 DataEvent = NodeEvent | MacSeen

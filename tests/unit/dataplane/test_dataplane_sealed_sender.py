@@ -20,7 +20,7 @@ from gmesh.dataplane.sender import Sender
 from gmesh.dataplane.sessions import PeerSession
 from gmesh.dataplane.sockets import UdpSockets
 from gmesh.mesh.actions import InstallSession, SendProbe, SetPath
-from gmesh.mesh.events import KeyNeeded, ReceiveKeyWorn, TooBig
+from gmesh.mesh.events import KeyNeeded, PathWanted, ReceiveKeyWorn, TooBig
 from gmesh.proto.packet import PacketSealer
 from gmesh.proto.sptps_flow import LAST_NUMBER, OVERHEAD, WORN_NUMBER, DatagramFlow
 from gmesh.proto.sptps_packet import NULL_ID, PROBE, node_id
@@ -354,7 +354,7 @@ def test_requirement_19_priority_is_inherited_by_the_first_hop_and_not_by_what_i
     bench = Bench(NEAR, FAR, priority_inheritance=True)
     bench.path("gamma", udp=False)
     bench.sender.send("gamma", FRAME)
-    bench.sender.sealed.relay("delta", "gamma", bytes(100), "delta")
+    bench.sender.sealed.relay("delta", "gamma", bytes(100), "delta", by_tcp=False)
     level, option = std_socket.IPPROTO_IP, std_socket.IP_TOS
     assert bench.socket.options == [(level, option, 0xB8), (level, option, 0)]
     assert len(bench.socket.sent) == 2
@@ -363,7 +363,7 @@ def test_requirement_19_priority_is_inherited_by_the_first_hop_and_not_by_what_i
 @pytest.mark.parametrize("settings", [{"forwarding": "off"}, {"tunnel_server": True}])
 def test_requirement_19_forwarding_off_stops_relaying(settings: dict[str, Any]) -> None:
     bench = Bench(NEAR, FAR, **settings)
-    bench.sender.sealed.relay("beta", "gamma", bytes(100), "beta")
+    bench.sender.sealed.relay("beta", "gamma", bytes(100), "beta", by_tcp=False)
     assert bench.socket.sent == []
     assert bench.events == []
     assert bench.tally["drop prohibited"] == 1
@@ -372,17 +372,66 @@ def test_requirement_19_forwarding_off_stops_relaying(settings: dict[str, Any]) 
 def test_a_relayed_datagram_goes_on_as_it_is() -> None:
     bench = Bench(NEAR, sealed("gamma"))
     record = os.urandom(120)
-    bench.sender.sealed.relay("beta", "gamma", record, "beta")
+    bench.sender.sealed.relay("beta", "gamma", record, "beta", by_tcp=False)
     assert bench.socket.sent == [(node_id("gamma") + node_id("beta") + record, ("192.0.2.3", 655))]
     assert bench.counted("gamma") == (1, 1)
     bench.path("gamma", min_mtu=len(record) - OVERHEAD - 1)
-    bench.sender.sealed.relay("beta", "gamma", record, "beta")
+    bench.sender.sealed.relay("beta", "gamma", record, "beta", by_tcp=False)
     assert bench.events == [DatagramForPeer("gamma", "beta", "gamma", record)]
+
+
+def test_requirement_13_what_came_by_tcp_goes_on_so_until_udp_shows_that_it_lives() -> None:
+    """The source gave up UDP, perhaps because all of it died: our own path onwards may be as dead, and not know it."""
+    bench = Bench(NEAR, sealed("gamma"))
+    counters = bench.flows.by_name["gamma"].counters
+    counters.last_authentic = bench.now - 0.1  # before the source gave up
+    record = os.urandom(120)
+
+    def relay(after: float) -> tuple[int, list[PlaneEvent]]:
+        bench.now += after
+        bench.socket.sent.clear()
+        bench.events.clear()
+        bench.sender.sealed.relay("beta", "gamma", record, "beta", by_tcp=True)
+        return len(bench.socket.sent), list(bench.events)
+
+    onwards = DatagramForPeer("gamma", "beta", "gamma", record)
+    assert relay(0.0) == (0, [PathWanted("gamma"), onwards])
+    assert relay(0.2) == (0, [onwards])
+    assert relay(0.8) == (0, [PathWanted("gamma"), onwards])
+    counters.last_authentic = bench.now + 0.1  # an answer
+    assert relay(0.2) == (1, [])
+    assert relay(1.3) == (1, [])
+    assert relay(0.2) == (0, [PathWanted("gamma"), onwards])
+    # After a pause what was proved before it says nothing.
+    counters.last_authentic = bench.now + 2.0
+    assert relay(2.1) == (0, [PathWanted("gamma"), onwards])
+    # What comes by UDP is another matter.
+    bench.socket.sent.clear()
+    bench.sender.sealed.relay("beta", "gamma", record, "beta", by_tcp=False)
+    assert len(bench.socket.sent) == 1
+
+
+def test_requirement_13_a_frame_that_came_by_tcp_goes_on_so_until_udp_shows_that_it_lives() -> None:
+    bench = Bench(NEAR, FAR)
+    for _ in range(2):
+        bench.sender.send("beta", FRAME, tcp_only=True)
+        bench.sender.send("gamma", FRAME, tcp_only=True)
+    assert bench.socket.sent == []
+    assert bench.events.count(FrameForPeer("beta", FRAME)) == 2
+    assert len(bench.by_tcp("gamma")) == 2
+    for name in ("beta", "gamma"):
+        bench.flows.by_name[name].counters.last_authentic = bench.now + 0.1
+    bench.now += 0.2
+    bench.events.clear()
+    bench.sender.send("beta", FRAME, tcp_only=True)
+    bench.sender.send("gamma", FRAME, tcp_only=True)
+    assert len(bench.socket.sent) == 2
+    assert bench.events == []
 
 
 def test_a_datagram_is_not_relayed_to_where_it_came_from() -> None:
     bench = Bench(NEAR, HIDDEN)
-    bench.sender.sealed.relay("delta", "gamma", bytes(100), "beta")
+    bench.sender.sealed.relay("delta", "gamma", bytes(100), "beta", by_tcp=False)
     assert bench.socket.sent == []
     assert bench.events == []
     assert bench.tally["drop loop"] == 1
