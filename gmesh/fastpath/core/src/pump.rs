@@ -75,7 +75,11 @@ impl Pump {
             news: news.clone(),
             stopping: stopping.clone(),
         };
-        let thread = Builder::new().name("gmesh pump".into()).spawn(move || worker.run())?;
+        let end = End(news.clone());
+        let thread = Builder::new().name("gmesh pump".into()).spawn(move || {
+            let _end = end;
+            worker.run();
+        })?;
         Ok(Self { shared, wake, news, stopping, thread: Some(thread), granted })
     }
 
@@ -125,6 +129,15 @@ impl Pump {
 impl Drop for Pump {
     fn drop(&mut self) {
         self.stop();
+    }
+}
+
+/// Makes the end of the thread known, a fault's too: who waits for events looks whether it still runs.
+struct End(Arc<EventFd>);
+
+impl Drop for End {
+    fn drop(&mut self) {
+        self.0.set();
     }
 }
 

@@ -50,11 +50,20 @@ impl System {
             known.push(Socket {
                 descriptor,
                 ipv6: udp::is_ipv6(descriptor)?,
-                receives_trains: trains && udp::receive_trains(descriptor),
+                receives_trains: trains && udp::receive_trains(descriptor, true),
                 sends_trains: trains && udp::knows_trains(descriptor),
             });
         }
         Ok(Self { device, offloads: tun::inspect(device), sockets: known, batch: Batch::new() })
+    }
+}
+
+impl Drop for System {
+    /// Whoever reads the sockets next may not know trains.
+    fn drop(&mut self) {
+        for socket in self.sockets.iter().filter(|socket| socket.receives_trains) {
+            udp::receive_trains(socket.descriptor, false);
+        }
     }
 }
 

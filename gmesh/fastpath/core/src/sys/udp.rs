@@ -35,9 +35,9 @@ pub(super) fn is_ipv6(descriptor: RawFd) -> io::Result<bool> {
     Ok(family == libc::AF_INET6)
 }
 
-/// Ask the kernel to hand over trains; whether it does.
-pub(super) fn receive_trains(descriptor: RawFd) -> bool {
-    set(descriptor, libc::SOL_UDP, libc::UDP_GRO, 1).is_ok()
+/// Tell the kernel whether to hand over trains; whether it took that.
+pub(super) fn receive_trains(descriptor: RawFd, wanted: bool) -> bool {
+    set(descriptor, libc::SOL_UDP, libc::UDP_GRO, wanted.into()).is_ok()
 }
 
 /// Whether the kernel knows how to cut trains up. That it does so on every route is not said.
