@@ -29,7 +29,7 @@ PIECE_SIZE = 1024
 MAX_FILE = 1024 * 1024
 """Bytes of an invitation's file, far above any real one: neither end believes the other that it needs more."""
 
-_URL = re.compile(r"(?:\[([^\[\]/]+)\]|([^\[\]:/]+))(?::([0-9]{1,5}))?/([A-Za-z0-9+/_-]{48})\Z", re.ASCII)
+_URL = re.compile(r"(?:\[([^\[\]/]*:[^\[\]/]*)\]|([^\[\]:/]+))(?::([0-9]{1,5}))?/([A-Za-z0-9+/_-]{48})\Z", re.ASCII)
 _NAME = re.compile(r"[A-Za-z0-9._-]{1,255}\Z", re.ASCII)
 _PORT = re.compile(r"[0-9]{1,5}\Z", re.ASCII)
 
