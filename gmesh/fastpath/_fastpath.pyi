@@ -2,7 +2,7 @@
 them. Commands are queued and done in order; nothing waits for the engine but `Engine.stop`.
 """
 
-from typing import Literal, TypedDict
+from typing import Literal, Self, TypedDict, final
 
 __version__: str
 
@@ -72,10 +72,11 @@ doubted: at most once a second each. sealed (peer, token, datagram without ids).
 largest datagram). device_failed (errno): it is read no longer.
 """
 
+@final
 class Engine:
     """Packets between a tun or tap device and UDP sockets, on a thread of its own."""
 
-    def __init__(self, node_id: bytes) -> None: ...
+    def __new__(cls, node_id: bytes) -> Self: ...
     def start(self, device: int, sockets: list[int], *, tap: bool = False, trains: bool = True) -> None:
         """Begin to read. The descriptors stay the caller's. Raises OSError."""
 
