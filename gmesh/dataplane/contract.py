@@ -72,6 +72,9 @@ class DataPlane(Protocol):
 
     def session_step(self, action: SessionStep) -> None: ...
 
+    def hold_frames(self, node: str) -> None:
+        """Let frames and probes for the node wait until the key of its sending session changes."""
+
     def open_handshake(self, action: OpenHandshake) -> None: ...
 
     def forget_flow(self, node: str) -> None: ...

@@ -44,6 +44,16 @@ class ReceiveKey:
         self.until = float("inf")
 
 
+class Held:
+    """What waits for a change of keys: calls that send it, in order. From the second ``until`` on nothing waits."""
+
+    __slots__ = ("calls", "until")
+
+    def __init__(self, until: float) -> None:
+        self.calls: list[Callable[[], None]] = []
+        self.until = until
+
+
 class Flow:
     """One node's state. The receive keys are newest first."""
 
@@ -55,6 +65,7 @@ class Flow:
         "doubted_at",
         "endpoint",
         "examined_at",
+        "held",
         "hosts",
         "min_mtu",
         "mtu",
@@ -106,6 +117,8 @@ class Flow:
         """When it was last told that a datagram opens in no session, and that one was relayed."""
         self.by_tcp_since = self.by_tcp_at = self.examined_at = float("-inf")
         """Since when, and when last, what came by TCP was to go on to the node; and when the mesh was told so."""
+        self.held: Held | None = None
+        """There while nothing may be sealed in a session."""
         self.sessions.clear()
         self.sources.clear()
         self.counters.last_authentic = self.counters.last_opened = 0.0

@@ -7,10 +7,11 @@ from __future__ import annotations
 
 import errno
 from collections.abc import Callable, Mapping, MutableMapping
+from functools import partial
 from typing import NamedTuple
 
 from gmesh.dataplane.contract import DatagramForPeer, FrameForPeer, PlaneEvent
-from gmesh.dataplane.flows import Flow, FlowTable
+from gmesh.dataplane.flows import Flow, FlowTable, Held
 from gmesh.dataplane.sessions import PeerSession
 from gmesh.dataplane.sockets import UdpSockets
 from gmesh.dataplane.traffic_class import traffic_class
@@ -27,6 +28,9 @@ WAITING_FRAMES = 64
 """Frames that wait for one node's session (requirement 16), and how many in all."""
 ALL_WAITING_FRAMES = 2048
 WAITING_SECONDS = 5.0
+HELD_FRAMES = 512
+HELD_SECONDS = 0.25
+"""How many frames and probes of one node wait for a change of its keys, and how long: more than a change takes."""
 EXAMINE_INTERVAL = 1.0
 """Seconds between two `PathWanted` for one node."""
 
@@ -97,7 +101,14 @@ class SealedSender:
         """Send a frame straight to a node, as is known to be possible."""
         session = flow.sessions.sending
         endpoint, sock = flow.endpoint, flow.socket
-        if session is None or endpoint is None or sock is None or self._inherit or session.flow.next_number > _USUAL:
+        if (
+            session is None
+            or endpoint is None
+            or sock is None
+            or self._inherit
+            or session.flow.next_number > _USUAL
+            or flow.held is not None
+        ):
             self._send(flow, node, frame)
             return
         # The way of the mass of packets, which is spared calls of functions.
@@ -114,11 +125,7 @@ class SealedSender:
     def send_waiting(self, flow: Flow) -> None:
         """There is a session, or another way: send what waited, in the order in which it came."""
         for frame in self._waiting.take(flow.name, self._clock()):
-            node = self._nodes.get(flow.name)
-            if node is None or not node.reachable:
-                self._tally["drop unreachable"] += 1
-            else:
-                self._send(flow, node, frame)
+            self._send_late(flow, frame)
 
     def waiting_for(self) -> list[str]:
         """The nodes for whose sessions frames wait."""
@@ -126,6 +133,32 @@ class SealedSender:
 
     def forget(self, name: str) -> None:
         self._waiting.forget(name)
+
+    # Changes of keys
+
+    def hold(self, flow: Flow) -> None:
+        """Seal nothing for the node until `release`."""
+        if flow.held is None:
+            flow.held = Held(self._clock() + HELD_SECONDS)
+
+    def waits(self, flow: Flow, call: Callable[[], None]) -> bool:
+        """Whether ``call``, which sends something to the node, is to be made later; if so, it will be."""
+        held = flow.held
+        if held is None:
+            return False
+        if len(held.calls) >= HELD_FRAMES or self._clock() >= held.until:
+            # What is lost to the change is less than what would be lost to the wait.
+            self.release(flow)
+            return False
+        held.calls.append(call)
+        return True
+
+    def release(self, flow: Flow) -> None:
+        """Send what was held, in the order in which it came."""
+        held, flow.held = flow.held, None
+        if held is not None:
+            for call in held.calls:
+                call()
 
     def seal_probe(self, flow: Flow, frame: bytes) -> bytes | None:
         """The datagram of a probe for the node itself; None without a session."""
@@ -156,11 +189,21 @@ class SealedSender:
             if session is None:
                 self._wait(flow, frame)
                 return
+        if flow.held is not None and self.waits(flow, partial(self._send_late, flow, frame, by_tcp=by_tcp)):
+            return
         datagram = self._seal(flow, session, frame, b"")
         if datagram is None:
             self._send(flow, node, frame, by_tcp=by_tcp)
             return
         self._forward(flow, _Parcel(self._name, node, datagram, frame, by_tcp=by_tcp))
+
+    def _send_late(self, flow: Flow, frame: bytes, *, by_tcp: bool = False) -> None:
+        """Send a frame that had to wait; the node may have gone meanwhile."""
+        node = self._nodes.get(flow.name)
+        if node is None or not node.reachable:
+            self._tally["drop unreachable"] += 1
+        else:
+            self._send(flow, node, frame, by_tcp=by_tcp)
 
     def _seal(self, flow: Flow, session: PeerSession, frame: bytes, head: bytes) -> bytes | None:
         """``head`` and the record for a frame. None where the session's numbers are used up: as good as no session."""

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import errno
 from collections.abc import Callable, Mapping, MutableMapping
+from functools import partial
 
 from gmesh.dataplane.contract import FrameForPeer, PlaneEvent
 from gmesh.dataplane.endpoints import endpoint_of
@@ -133,6 +134,8 @@ class Sender:
         sealed = node is not None and node.sptps
         if flow is None or (flow.sessions.sending if sealed else flow.sealer) is None:
             self._tally["drop probe without key"] += 1
+            return
+        if sealed and flow.held is not None and self.sealed.waits(flow, partial(self.send_probe, probe)):
             return
         if probe.address is None:
             endpoint, sock = flow.endpoint, flow.socket

@@ -48,7 +48,7 @@ from gmesh.proto.packet import PacketKey, PacketSealer
 from gmesh.proto.probe import is_probe
 from gmesh.proto.sptps_datagram import perform_step
 from gmesh.proto.sptps_flow import FlowState
-from gmesh.proto.sptps_handshake import StageReceiveKey
+from gmesh.proto.sptps_handshake import StageReceiveKey, UseSendKey
 from gmesh.proto.sptps_packet import node_id
 from gmesh.route.router import Router, ToDevice, ToNode
 from gmesh.route.snapshot import RouteSnapshot
@@ -197,6 +197,7 @@ class SlowDataPlane:
             self._tally["unknown session"] += 1
             return
         flow.sessions.sending = session
+        self._sender.sealed.release(flow)
         self._sender.sealed.send_waiting(flow)
         self._tell()
 
@@ -204,6 +205,8 @@ class SlowDataPlane:
         flow = self._flows.by_name.get(action.node)
         if flow is not None:
             flow.sessions.drop(action.session)
+            self._sender.sealed.release(flow)
+            self._tell()
 
     def session_step(self, action: SessionStep) -> None:
         """Do one step of a renewal; a handshake record that it seals comes back as an event."""
@@ -217,9 +220,16 @@ class SlowDataPlane:
         if isinstance(action.step, StageReceiveKey):
             # Datagrams under this key overtake the handshake record that lets us make it.
             self._sealed.keys_added(flow, now)
+        elif isinstance(action.step, UseSendKey) and session is flow.sessions.sending:
+            self._sender.sealed.release(flow)
         if datagram is not None:
             self._events.append(HandshakeSealed(action.node, action.session, datagram))
         self._tell()
+
+    def hold_frames(self, node: str) -> None:
+        flow = self._flows.by_name.get(node)
+        if flow is not None:
+            self._sender.sealed.hold(flow)
 
     def session_state(self, node: str, session: int) -> FlowState | None:
         """The state of an installed session's flow as it is now, for whoever goes on with it."""

@@ -123,6 +123,14 @@ class SessionStep:
 
 
 @dataclass(frozen=True, slots=True)
+class HoldFrames:
+    """Seal nothing for ``node`` until the session that sends has another key by a `SessionStep`, or until the plane can
+    let no more wait."""
+
+    node: str
+
+
+@dataclass(frozen=True, slots=True)
 class OpenHandshake:
     """A handshake record of ``node`` came by ANS_KEY: open it in whichever installed session it fits.
 
@@ -274,6 +282,7 @@ Action = (
     | UseSession
     | DropSession
     | SessionStep
+    | HoldFrames
     | OpenHandshake
     | DatagramByTcp
     | StorePublicKey

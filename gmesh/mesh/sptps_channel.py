@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator
 
 from gmesh.errors import DatagramError, PeerError
 from gmesh.mesh import minors
-from gmesh.mesh.actions import Action, Log, OpenHandshake, SendLine, SessionStep
+from gmesh.mesh.actions import Action, Log, OpenHandshake, SendLine
 from gmesh.mesh.candidates import Source
 from gmesh.mesh.events import (
     FlowReader,
@@ -24,6 +24,7 @@ from gmesh.mesh.events import (
     SessionEvent,
 )
 from gmesh.mesh.identity import Identity
+from gmesh.mesh.key_change import KeyChange
 from gmesh.mesh.limits import TokenBucket
 from gmesh.mesh.peer_key import PeerKey
 from gmesh.mesh.pmtu import Overhead
@@ -45,7 +46,7 @@ from gmesh.proto.requests_11 import (
 )
 from gmesh.proto.sptps_datagram import DatagramSession
 from gmesh.proto.sptps_flow import NUMBER_SIZE, OVERHEAD
-from gmesh.proto.sptps_handshake import HandshakeFinished, SendHandshake, UseSendKey, data_label
+from gmesh.proto.sptps_handshake import HandshakeFinished, data_label
 from gmesh.proto.sptps_packet import HEAD_SIZE
 from gmesh.values import OPTION_TCPONLY
 
@@ -127,8 +128,7 @@ class SptpsChannel:
         self._opened_at = -NEVER
         self._help_at = NEVER
         self._helped = 0
-        self._held: list[SessionStep] = []
-        self._release_at = NEVER
+        self._change = KeyChange(node.name)
 
     # What others read
 
@@ -295,23 +295,9 @@ class SptpsChannel:
         return actions
 
     def _steps(self, session: OpenSession, now: float) -> list[Action]:
-        """What the data plane has to do in a renewal. A new key is used a turn of the loop after the record that says
-        so: packets under it would overtake that, and stock nodes drop them."""
-        steps = session.session.take_steps()
-        sends = any(isinstance(step, SendHandshake) for step in steps)
-        actions = self._release() if sends else []
-        for step in steps:
-            action = SessionStep(self.node.name, session.number, step)
-            if isinstance(step, UseSendKey):
-                self._held.append(action)
-                self._release_at = now
-            else:
-                actions.append(action)
-        return actions
-
-    def _release(self) -> list[Action]:
-        held, self._held, self._release_at = self._held, [], NEVER
-        return [action for action in held if self.sessions.numbered(action.session) is not None]
+        """What the data plane has to do in a renewal."""
+        reply_time = self._path.reply_time if session is self.sessions.used else None
+        return self._change.steps(session.number, session.session.take_steps(), reply_time, now)
 
     def _doubt(self, used: OpenSession, now: float) -> list[Action]:
         """The node may have lost the session in use, or somebody else sends nonsense: find out, at no cost to it."""
@@ -343,13 +329,13 @@ class SptpsChannel:
             self._try_at,
             self._judge_at,
             self._help_at,
-            self._release_at,
+            self._change.next_timeout(),
             self._renew_at(),
             self.sessions.next_timeout(),
         )
 
     def on_timeout(self, now: float) -> list[Action]:
-        actions: list[Action] = self._release() if self._release_at <= now else []
+        actions = self._change.on_timeout(now)
         dropped, stuck = self.sessions.on_timeout(now)
         actions += dropped
         if stuck:

@@ -17,6 +17,7 @@ from gmesh.mesh.actions import (
     DatagramByTcp,
     Dial,
     DropSession,
+    HoldFrames,
     InstallSession,
     OpenHandshake,
     SessionStep,
@@ -74,6 +75,12 @@ def test_sessions_are_the_data_planes(lab: Lab) -> None:
     lab.hub.perform(actions)
     names = ("install_session", "use_session", "session_step", "open_handshake", "datagram_by_tcp", "drop_session")
     assert lab.plane.calls == [(name, (action,)) for name, action in zip(names, actions, strict=True)]
+
+
+def test_what_is_held_while_keys_change_is_the_data_planes(lab: Lab) -> None:
+    lab.plane.calls.clear()
+    lab.hub.perform([HoldFrames("b")])
+    assert lab.plane.calls == [("hold_frames", ("b",))]
 
 
 def test_datagrams_go_raw_to_who_takes_them_so(lab: Lab) -> None:

@@ -15,7 +15,7 @@ from gmesh.dataplane.contract import DatagramForPeer, FrameForPeer, PlaneEvent
 from gmesh.dataplane.endpoints import endpoint_of
 from gmesh.dataplane.flows import FlowTable
 from gmesh.dataplane.path_errors import PathErrors
-from gmesh.dataplane.sealed_sender import WAITING_FRAMES, WAITING_SECONDS
+from gmesh.dataplane.sealed_sender import HELD_FRAMES, HELD_SECONDS, WAITING_FRAMES, WAITING_SECONDS
 from gmesh.dataplane.sender import Sender
 from gmesh.dataplane.sessions import PeerSession
 from gmesh.dataplane.sockets import UdpSockets
@@ -435,6 +435,48 @@ def test_a_datagram_is_not_relayed_to_where_it_came_from() -> None:
     assert bench.socket.sent == []
     assert bench.events == []
     assert bench.tally["drop loop"] == 1
+
+
+def test_requirement_2_nothing_is_sealed_while_keys_change_and_nothing_is_lost_to_it() -> None:
+    bench = Bench(NEAR, FAR)
+    flow = bench.flows.by_name["gamma"]
+    bench.sender.sealed.hold(flow)
+    probe = probe_frame(600)
+    bench.sender.send("gamma", frame(1))
+    bench.sender.sealed.by_udp(flow, FAR, frame(2))
+    bench.sender.send_probe(SendProbe("gamma", probe))
+    bench.sender.send("gamma", frame(3))
+    bench.sender.send("beta", FRAME)
+    assert [where for _, (where, _) in bench.socket.sent] == [ADDRESSES["beta"].host]
+    bench.socket.sent.clear()
+    bench.sender.sealed.release(flow)
+    assert [data for *_, data in bench.sent("gamma")] == [frame(1)[14:], frame(2)[14:], probe, frame(3)[14:]]
+    assert bench.events == []
+
+
+@pytest.mark.parametrize("full", [True, False])
+def test_what_waits_for_a_change_of_keys_is_bounded(full: bool) -> None:
+    bench = Bench(NEAR)
+    flow = bench.flows.by_name["beta"]
+    bench.sender.sealed.hold(flow)
+    count = HELD_FRAMES if full else 3
+    for number in range(count):
+        bench.sender.send("beta", frame(number))
+    assert bench.socket.sent == []
+    if not full:
+        bench.now += HELD_SECONDS
+    bench.sender.send("beta", frame(count))
+    assert [data for *_, data in bench.sent("beta")] == [frame(number)[14:] for number in range(count + 1)]
+    bench.sender.send("beta", FRAME)
+    assert len(bench.socket.sent) == count + 2
+
+
+def test_what_goes_by_tcp_to_a_neighbour_does_not_wait_for_keys() -> None:
+    bench = Bench(NEAR)
+    bench.path("beta", udp=False)
+    bench.sender.sealed.hold(bench.flows.by_name["beta"])
+    bench.sender.send("beta", FRAME)
+    assert bench.events == [FrameForPeer("beta", FRAME)]
 
 
 def test_probes_are_records_of_their_own_and_never_go_by_tcp() -> None:

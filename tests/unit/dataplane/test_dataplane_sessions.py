@@ -50,6 +50,7 @@ from gmesh.mesh.events import (
 )
 from gmesh.proto.sptps_datagram import DatagramSession
 from gmesh.proto.sptps_flow import HANDSHAKE_RECORD, WORN_NUMBER, DatagramFlow
+from gmesh.proto.sptps_handshake import TINC_SUITE, ConfirmReceiveKey, StageReceiveKey, TrafficKey, UseSendKey
 from gmesh.proto.sptps_packet import NULL_ID, PROBE, node_id
 from gmesh.route.snapshot import RouteNode
 from gmesh.route.verdicts import ToNode
@@ -257,6 +258,39 @@ def test_requirement_16_what_waits_is_sent_first_when_the_session_is_used(build:
     for frame in frames[10:]:
         alpha.device.inject(frame)
     wait_until(lambda: beta.device.written == frames)
+
+
+def test_requirement_2_what_is_held_while_keys_change_goes_under_the_new_key(pair: Pair) -> None:
+    alpha, beta = pair
+    key = TrafficKey(TINC_SUITE, os.urandom(TINC_SUITE.key_size))
+    frames = [numbered(number) for number in range(3)]
+    alpha.plane.hold_frames("beta")
+    alpha.plane.hold_frames("nobody")
+    for frame in frames:
+        alpha.device.inject(frame)
+    wait_until(lambda: alpha.device.statistics.packets_in == len(frames))
+    settle()
+    assert beta.device.written == []
+    for step in (StageReceiveKey(key), ConfirmReceiveKey()):
+        beta.plane.session_step(SessionStep("alpha", 1, step))
+    beta.plane._flows.by_name["alpha"].sessions.all[0].flow._previous = None
+    alpha.plane.session_step(SessionStep("beta", 1, UseSendKey(key)))
+    wait_until(lambda: beta.device.written == frames)
+
+
+@pytest.mark.parametrize("end", ["use", "drop", "forget"])
+def test_a_hold_ends_with_its_session(pair: Pair, end: str) -> None:
+    alpha, _beta = pair
+    flow = alpha.plane._flows.by_name["beta"]
+    alpha.plane.hold_frames("beta")
+    match end:
+        case "use":
+            alpha.plane.use_session(UseSession("beta", 1))
+        case "drop":
+            alpha.plane.drop_session(DropSession("beta", 1))
+        case "forget":
+            alpha.plane.forget_flow("beta")
+    assert flow.held is None
 
 
 def test_requirement_2_datagrams_that_overtake_the_end_of_the_handshake_are_not_lost(build: Build) -> None:
@@ -566,7 +600,7 @@ def test_handshake_records_that_fit_nowhere_are_counted(build: Build) -> None:
     assert isinstance(event, HandshakeSealed)
     for _ in range(2):
         beta.plane.open_handshake(OpenHandshake("alpha", event.datagram))
-    for datagram in (b"", os.urandom(86), event.datagram[:-1] + b"x"):
+    for datagram in (b"", os.urandom(86), event.datagram[:-1] + bytes([event.datagram[-1] ^ 1])):
         beta.plane.open_handshake(OpenHandshake("alpha", datagram))
     beta.plane.open_handshake(OpenHandshake("nobody", event.datagram))
     settle()

@@ -19,6 +19,7 @@ from gmesh.mesh.actions import (
     DropSession,
     ForgetFlow,
     ForgetSendKey,
+    HoldFrames,
     InstallReceiveKey,
     InstallSendKey,
     InstallSession,
@@ -52,7 +53,7 @@ from gmesh.proto.requests import parse_request
 from gmesh.proto.requests_11 import MtuInfo, UdpInfo, parse_newer
 from gmesh.proto.sptps_datagram import perform_step
 from gmesh.proto.sptps_flow import HANDSHAKE_RECORD, DatagramFlow
-from gmesh.proto.sptps_handshake import StageReceiveKey
+from gmesh.proto.sptps_handshake import ConfirmReceiveKey, StageReceiveKey, Step, UseSendKey
 from gmesh.values import OPTION_CLAMP_MSS, OPTION_PMTU, OPTION_VERSION_SHIFT, Address
 from tests.unit.mesh.udp_world import Host, World
 
@@ -110,6 +111,7 @@ class Node:
         self.sending: dict[str, int] = {}
         self.confirmed_sessions: set[int] = set()
         self.waiting: dict[str, deque[int]] = {}
+        self.held: dict[str, list[Callable[[], None]]] = {}
         self.early: dict[str, deque[tuple[bytes, Address | None, bool]]] = {}
         self.paths: dict[str, SetPath] = {}
         self.asked_at: dict[str, float] = {}
@@ -154,31 +156,38 @@ class Node:
             case UseSession(node, session):
                 assert session in self.sessions[node]
                 self.sending[node] = session
+                self._release(node)
                 for number in self.waiting.pop(node, deque()):
                     self._transmit(node, number, 98)
             case DropSession(node, session):
                 del self.sessions[node][session]
                 assert self.sending.get(node) != session
             case SessionStep(node, session, step):
-                datagram = perform_step(self.sessions[node][session], step, now)
+                datagram = self._perform_step(self.sessions[node][session], step)
                 if isinstance(step, StageReceiveKey):
                     self._open_early(node)
+                if isinstance(step, UseSendKey) and session == self.sending.get(node):
+                    self._release(node)
                 if datagram is not None:
                     self.event(HandshakeSealed(node, session, datagram))
+            case HoldFrames(node):
+                self.held.setdefault(node, [])
             case OpenHandshake(node, datagram):
                 self._open_handshake(node, datagram)
             case DatagramByTcp(_, source, target, datagram):
                 assert target == self.name
                 self._open(source, datagram, None, direct=False)
             case ForgetFlow(node):
-                for table in (self.sessions, self.sending, self.waiting, self.early, self.paths):
+                for table in (self.sessions, self.sending, self.waiting, self.early, self.paths, self.held):
                     table.pop(node, None)  # type: ignore[attr-defined]
             case SetPath(node):
                 assert 0 <= action.min_mtu <= action.mtu <= 1518
                 self.paths[node] = action
             case SendProbe(node, frame, address, ttl):
                 assert address is not None
-                if node in self.sending:
+                if node in self.held:
+                    self.held[node].append(functools.partial(self._perform, action))
+                elif node in self.sending:
                     self._udp(node, self._flow(node).seal(PROBE, frame), len(frame), address, ttl)
             case StorePublicKey(node, public):
                 self.keys.known.setdefault(node, public)
@@ -190,6 +199,13 @@ class Node:
                 raise AssertionError(f"{self.name} has a legacy key")
             case _:
                 pass
+
+    def _perform_step(self, flow: DatagramFlow, step: Step) -> bytes | None:
+        return perform_step(flow, step, self.world.now)
+
+    def _release(self, node: str) -> None:
+        for call in self.held.pop(node, []):
+            call()
 
     def _carry(self, connection: int, line: str) -> None:
         other, number = self.peers[connection]
@@ -230,6 +246,9 @@ class Node:
             self.event(KeyNeeded(node))
 
     def _transmit(self, node: str, number: int, size: int) -> None:
+        if node in self.held:
+            self.held[node].append(functools.partial(self._transmit, node, number, size))
+            return
         datagram = self._flow(node).seal(0, number.to_bytes(4, "big") + bytes(size - 4))
         path = self.paths.get(node)
         if path is not None and path.udp and path.address is not None and size <= path.min_mtu:
@@ -337,6 +356,29 @@ class Node:
     def count(self, number: str, since: float = 0.0) -> int:
         """Lines sent since then that begin so."""
         return sum(line.startswith(number) and time >= since for time, line in self.lines)
+
+
+class StockNode(Node):
+    """Opens as tinc 1.1 does: with one key at a time, which changes when the other end's ACK arrives."""
+
+    def __init__(self, world: World, name: str, host: Host, **settings: object) -> None:
+        super().__init__(world, name, host, **settings)  # type: ignore[arg-type]
+        self._next_key: StageReceiveKey | None = None
+
+    def _perform_step(self, flow: DatagramFlow, step: Step) -> bytes | None:
+        if isinstance(step, StageReceiveKey):
+            self._next_key = step
+            return None
+        if isinstance(step, ConfirmReceiveKey):
+            assert self._next_key is not None
+            super()._perform_step(flow, self._next_key)
+            super()._perform_step(flow, step)
+            flow._previous = None
+            return None
+        return super()._perform_step(flow, step)
+
+    def _open_early(self, sender: str) -> None:
+        self.early.clear()
 
 
 def connect(a: Node, b: Node, options: int = 0) -> None:

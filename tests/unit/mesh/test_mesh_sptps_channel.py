@@ -27,6 +27,7 @@ from tests.unit.mesh.sptps_world import (
     DEFAULT_OPTIONS,
     META_DELAY,
     Node,
+    StockNode,
     connect,
     disconnect,
     line_of_three,
@@ -207,6 +208,34 @@ def test_requirement_2_renewals_that_begin_at_once() -> None:
     alice.world.run(10)
     assert not lost(alice, bob)
     assert not lost(bob, alice)
+
+
+@pytest.mark.parametrize(("meta", "udp"), [(0.02, 0.01), (0.001, 0.004), (0.012, 0.0005), (0.0005, 0.0005)])
+@pytest.mark.parametrize("stock_begins", [True, False])
+def test_requirement_2_renewals_lose_nothing_where_one_key_is_held_at_a_time(
+    meta: float, udp: float, stock_begins: bool
+) -> None:
+    """What is under the old key arrives before our ACK, and what is under the new one after it, whichever of the meta
+    connection and UDP is the faster."""
+    world = World()
+    names = ("alice", "bob") if stock_begins else ("bob", "alice")
+    stock = StockNode(world, names[0], Host(world, Address("192.0.2.1", "655"), delay=udp), key_expire=5.0)
+    ours = Node(world, names[1], Host(world, Address("192.0.2.2", "655"), delay=udp), key_expire=5.0)
+    ours.line_rule = stock.line_rule = lambda node, line: [meta]
+    stock.knows(ours)
+    ours.knows(stock)
+    connect(stock, ours)
+    world.run(2)
+    ours.stream(stock.name, 0.001, until=world.now + 25)
+    stock.stream(ours.name, 0.001, until=world.now + 25)
+    lines = ours.count("16 ")
+    world.run(26)
+    assert ours.count("16 ") - lines >= 12, "records of renewals"
+    assert not lost(ours, stock)
+    assert not lost(stock, ours)
+    assert ours.received[stock.name] == sorted(ours.received[stock.name])
+    assert stock.received[ours.name] == sorted(stock.received[ours.name])
+    assert len(stock.sessions[ours.name]) == 1, "no session was begun anew"
 
 
 def test_a_renewal_that_got_stuck_is_followed_by_another_session() -> None:
