@@ -6,6 +6,7 @@
 
 pub mod legacy;
 mod portable;
+#[allow(unsafe_code)]
 pub mod vector;
 
 use zeroize::Zeroize;

@@ -8,6 +8,7 @@ pub mod events;
 pub mod outbox;
 pub mod peer;
 mod receive;
+mod relay;
 mod send;
 pub mod table;
 #[cfg(any(test, fuzzing))]

@@ -1,4 +1,4 @@
-//! From UDP to the device, or on to another node.
+//! From UDP, or TCP, to the device.
 
 use std::io::ErrorKind;
 use std::net::{IpAddr, SocketAddr};
@@ -12,7 +12,7 @@ use super::{Device, Engine, MTU};
 use crate::crypto::legacy::Refused;
 use crate::crypto::{Job, TAG};
 use crate::flow::session::{HANDSHAKE, NUMBER};
-use crate::io::{Io, Message, Received, REGION};
+use crate::io::{Io, Received, REGION};
 use crate::packet::coalesce::Piece;
 use crate::packet::headers::{Link, ETHERNET};
 
@@ -22,13 +22,13 @@ pub(super) const WITH_MAC: u8 = 2;
 const PROBE: u8 = 4;
 
 /// The shortest record: number, type, tag.
-const SHORTEST: usize = NUMBER + 1 + TAG;
+pub(super) const SHORTEST: usize = NUMBER + 1 + TAG;
 
 /// One datagram in the receive buffer.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Datagram {
-    start: usize,
-    len: usize,
+    pub start: usize,
+    pub len: usize,
     /// Which of the received messages it came in.
     message: usize,
     class: Class,
@@ -500,94 +500,6 @@ impl<I: Io> Engine<I> {
         }
         self.sources.insert(from, id);
     }
-
-    /// Send datagrams between others on, as they are: a train stays one.
-    fn relay(&mut self, sender: PeerId, to: NodeId, run: &[Datagram]) {
-        let target_peer = self.ids.get(&to).copied();
-        if target_peer == Some(sender) {
-            return count(&self.shared.totals.relayed_loop, run.len() as u64);
-        }
-        count(&self.shared.totals.relayed, run.len() as u64);
-        self.want(target_peer, run.len());
-        let class = self.table.inherit.then_some(0);
-        let mut messages: Vec<(PeerId, usize, Message)> = Vec::new();
-        for datagram in run {
-            let hop = self.relay_hop(&to, sender, datagram.len);
-            let Some(target) = hop.and_then(|hop| self.target(hop, class)) else {
-                let datagram = self.incoming.buffer[datagram.start..datagram.start + datagram.len].to_vec();
-                self.tell(Event::Relay { sender, datagram });
-                continue;
-            };
-            if target_peer != Some(target.hop) {
-                self.want(Some(target.hop), 1);
-            }
-            if let Some((hop, _, last)) = messages.last_mut() {
-                let first = if last.segment == 0 { last.len } else { last.segment };
-                if *hop == target.hop
-                    && target.trains
-                    && last.start + last.len == datagram.start
-                    && last.len % first == 0
-                    && datagram.len <= first
-                    && last.len / first < 64
-                {
-                    last.segment = first;
-                    last.len += datagram.len;
-                    continue;
-                }
-            }
-            let (start, len) = (datagram.start, datagram.len);
-            let message = Message { to: target.to, start, len, segment: 0, class };
-            messages.push((target.hop, target.socket, message));
-        }
-        self.forward(sender, &messages);
-    }
-
-    fn want(&mut self, id: Option<PeerId>, packets: usize) {
-        if let Some(peer) = id.and_then(|id| self.peer(id)) {
-            count(&peer.counters.wanted, packets as u64);
-        }
-    }
-
-    /// Who takes a datagram for another node by UDP: the first whose path is wide enough (data-sptps 5).
-    fn relay_hop(&self, to: &NodeId, sender: PeerId, datagram: usize) -> Option<PeerId> {
-        let data = datagram.checked_sub(IDS + SHORTEST)?;
-        self.table.relays.get(to)?.iter().copied().find(|hop| {
-            let peer = self.peers.get(*hop as usize).and_then(Option::as_deref);
-            *hop != sender && peer.is_some_and(|peer| peer.path.ids && peer.carries(data))
-        })
-    }
-
-    /// Send messages out of the receive buffer.
-    fn forward(&mut self, sender: PeerId, messages: &[(PeerId, usize, Message)]) {
-        let buffer = std::mem::take(&mut self.incoming.buffer);
-        let mut failed = Vec::new();
-        for run in messages.chunk_by(|a, b| a.1 == b.1) {
-            let plain: Vec<Message> = run.iter().map(|entry| entry.2).collect();
-            for (hop, _, message) in run {
-                let datagrams = if message.segment == 0 { 1 } else { message.len.div_ceil(message.segment) };
-                if let Some(peer) = self.peer(*hop) {
-                    count(&peer.counters.udp_out, datagrams as u64);
-                }
-            }
-            self.transmit(run[0].1, &buffer, &plain, |index| run[index].0, &mut failed);
-        }
-        for (hop, message, error) in failed {
-            self.count_failed(error);
-            if error == libc::EMSGSIZE {
-                // Known to be lost, so it can still go the other way.
-                let size = message.len.saturating_sub(IDS + SHORTEST);
-                if let Some(peer) = self.peer(hop) {
-                    peer.path.min_mtu = peer.path.min_mtu.min(size.saturating_sub(1));
-                }
-                self.tell(Event::TooBig { peer: hop, size });
-                let datagram = buffer[message.start..message.start + message.len].to_vec();
-                self.tell(Event::Relay { sender, datagram });
-            }
-        }
-        self.incoming.buffer = buffer;
-    }
-
-    // By TCP
 
     /// Open a record without ids that came by TCP; `handshake` says which kind is expected.
     pub(super) fn open_from_tcp(&mut self, id: PeerId, datagram: &[u8], handshake: bool) {
