@@ -62,6 +62,7 @@ Valid commands are:
   purge                     Forget nodes that cannot be reached.
   debug LEVEL               Set the debug level; a negative one only asks.
   log [LEVEL]               Show the log as it comes.
+  pcap [SNAPLEN]            Write packets as a capture file to standard output.
   edit FILE                 Edit tinc.conf, a script or a host file, then reload.
   export                    Write our host file to standard output.
   export-all                Write all host files to standard output.
@@ -127,6 +128,7 @@ COMMANDS = {
     "purge": ("steer", "purge"),
     "debug": ("steer", "debug"),
     "log": ("log", "run"),
+    "pcap": ("pcap", "run"),
     "edit": ("files", "edit"),
     "export": ("exchange", "export"),
     "export-all": ("exchange", "export_all"),
@@ -149,6 +151,7 @@ HIDDEN = {"list": COMMANDS["dump"], "config": ("variables", "config")}
 
 LISTINGS = ("dump", "list", "info", "invite", "network", "fsck")
 """Commands that may have ``--json`` among their words too."""
+
 
 def arguments_of(command_line: Sequence[str]) -> dict[str, Any]:
     """Options by long name with dashes, and ``WORD``, as docopt gives them. Raises UsageError."""

@@ -9,6 +9,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator
 
+from gmesh.daemon.capture import Capture, Watch
 from gmesh.daemon.hub import Hub
 from gmesh.daemon.logging_setup import NOTICE, DaemonLog, log
 from gmesh.daemon.outgoing import Outgoing
@@ -49,6 +50,7 @@ class Backend:
         self._clock = clock
         self._stop = stop
         self._reload = reload
+        self._capture = Capture(hub.plane)
 
     @property
     def name(self) -> str:
@@ -93,6 +95,9 @@ class Backend:
         for peer in found:
             peer.close("disconnected by the administrator")
         return 0 if found else -2
+
+    def watch_frames(self, receive: Callable[[bytes], None]) -> Watch:
+        return self._capture.watch(receive)
 
     # Dumps
 

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Protocol
 
+from gmesh.daemon.control_streams import Closable
 from gmesh.proto.control import ConnectionLine, EdgeLine, NodeLine, SubnetLine, TrafficLine
 
 
@@ -52,3 +53,6 @@ class ControlBackend(Protocol):
         """The meta connections; the control socket adds its own clients."""
 
     def traffic(self) -> Iterable[TrafficLine]: ...
+
+    def watch_frames(self, receive: Callable[[bytes], None]) -> Closable:
+        """Call ``receive`` with every Ethernet frame that is routed, until what is returned is closed."""

@@ -1,23 +1,23 @@
-"""One client of the control socket: greeting, requests in order, dumps in portions, the log stream.
+"""One client of the control socket: greeting, requests in order, dumps in portions, log and capture streams.
 
 Whatever a client does or does not do costs bounded memory and delays nobody (requirement 29). Not here: accepting
-clients (`control_server`), the text of the protocol (`proto.control`), what requests do (`ControlBackend`).
+clients (`control_server`), what waits in a stream (`control_streams`), the text of the protocol (`proto.control`), what
+requests do (`ControlBackend`).
 """
 
 from __future__ import annotations
 
 import logging
 import os
-from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from itertools import islice
 from typing import TYPE_CHECKING, Any, Protocol
 
 import gevent
-from gevent.event import Event
 from gevent.lock import RLock
 
-from gmesh.daemon.logging_setup import MAX_MESSAGE, NOTICE, Subscription, log, stderr_line
+from gmesh.daemon.control_streams import CaptureStream, LogStream, Stream
+from gmesh.daemon.logging_setup import NOTICE, log
 from gmesh.errors import PeerError
 from gmesh.proto.control import (
     CONTROL_CLIENT,
@@ -31,7 +31,6 @@ from gmesh.proto.control import (
     greeting_answer,
     parse_control_request,
     result,
-    stream_header,
 )
 from gmesh.values import Address, is_node_name
 
@@ -48,9 +47,6 @@ STALL_LIMIT = 5.0
 PORTION = 256
 """Dump lines that are sent (and made) at a time, before others have their turn."""
 
-LOG_LIMIT = 256 * 1024
-"""Bytes of log lines that may wait for one client."""
-
 _RELOAD_FAILED = 22
 """EINVAL."""
 
@@ -65,53 +61,6 @@ class _Dropped(Exception):
     """The client is to be dropped, for a reason that is the client's fault."""
 
 
-class _LogStream:
-    """Log lines on their way to one client."""
-
-    def __init__(self) -> None:
-        self.subscription: Subscription | None = None
-        self.colour = False
-        self.overflow = False
-        self.closed = False
-        self.drained = Event()
-        """Set while every line has been sent, or never will be."""
-        self.drained.set()
-        self._waiting: deque[bytes] = deque()
-        self._size = 0
-        self._arrived = Event()
-
-    def receive(self, level: int, created: float, message: str) -> None:
-        text = stderr_line(level, created, message, colour=self.colour).encode("utf-8", "backslashreplace")
-        text = text[:MAX_MESSAGE]
-        data = stream_header(ControlCode.LOG, len(text)).encode("ascii") + b"\n" + text
-        if self._size + len(data) > LOG_LIMIT:
-            self.overflow = True
-        else:
-            self._waiting.append(data)
-            self._size += len(data)
-            self.drained.clear()
-        self._arrived.set()
-
-    def close(self) -> None:
-        """No more lines, and nobody waits for those that there are. Harmless when repeated."""
-        if self.subscription is not None:
-            self.subscription.close()
-        self.closed = True
-        self.drained.set()
-        self._arrived.set()
-
-    def take(self) -> bytes:
-        """Everything that waits, once something does; nothing at `close`. What was taken before counts as sent."""
-        if not self._waiting:
-            self.drained.set()
-        self._arrived.wait()
-        self._arrived.clear()
-        data = b"".join(self._waiting)
-        self._waiting.clear()
-        self._size = 0
-        return data
-
-
 class ControlClient:
     """``socket`` is a gevent socket, which the client owns. ``rest`` is what was received from it already."""
 
@@ -123,7 +72,8 @@ class ControlClient:
         self._address = address
         self._buffer = rest
         self._writing = RLock()
-        self._log_stream: _LogStream | None = None
+        self._log_stream: LogStream | None = None
+        self._capture_stream: CaptureStream | None = None
         self.authenticated = authenticated
         self.waits_for_end = False
         self._actions: dict[int, Callable[[ControlRequest], None]] = {
@@ -140,12 +90,17 @@ class ControlClient:
             ControlCode.DUMP_CONNECTIONS: lambda request: self._dump(request, server.connections),
             ControlCode.DUMP_TRAFFIC: lambda request: self._dump(request, server.backend.traffic),
             ControlCode.LOG: self._start_log,
+            ControlCode.PCAP: self._start_capture,
         }
+
+    @property
+    def _streams(self) -> list[Stream]:
+        return [stream for stream in (self._log_stream, self._capture_stream) if stream is not None]
 
     @property
     def expendable(self) -> bool:
         """Whether it may be closed to make room for another: nobody waits for anything from it."""
-        return self._log_stream is None and not self.waits_for_end
+        return not self._streams and not self.waits_for_end
 
     @property
     def drained(self) -> bool:
@@ -160,16 +115,14 @@ class ControlClient:
     def line(self) -> ConnectionLine:
         """How it appears in a dump of connections."""
         status = ConnectionStatus.CONTROL
-        if self._log_stream is not None:
-            status |= ConnectionStatus.LOG
-            if self._log_stream.colour:
-                status |= ConnectionStatus.LOG_COLOR
+        for stream in self._streams:
+            status |= stream.status
         return ConnectionLine(CONTROL_CLIENT, self._address, 0, self._socket.fileno(), status)
 
     def close(self) -> None:
         """Close the socket; the client's greenlets end by that. Harmless when repeated."""
-        if self._log_stream is not None:
-            self._log_stream.close()
+        for stream in self._streams:
+            stream.close()
         self._socket.close()
 
     def run(self) -> None:
@@ -286,25 +239,34 @@ class ControlClient:
         level = request.integer(0)
         stream = self._log_stream
         if stream is None:
-            stream = self._log_stream = _LogStream()
+            stream = self._log_stream = LogStream()
             self._server.spawn("control log", self._pump, stream)
         stream.colour = len(request.arguments) > 1 and request.integer(1) != 0
-        if stream.subscription is not None:
-            stream.subscription.close()
-        stream.subscription = self._server.log.subscribe(level, stream.receive)
+        stream.replace_feed(self._server.log.subscribe(level, stream.receive))
 
-    def _pump(self, stream: _LogStream) -> None:
-        """Send log lines; the client's own greenlet goes on reading requests meanwhile."""
+    def _start_capture(self, request: ControlRequest) -> None:
+        length = request.integer(0)
+        stream = self._capture_stream
+        if stream is None:
+            stream = self._capture_stream = CaptureStream()
+            self._server.spawn("control capture", self._pump, stream)
+        stream.length = max(length, 0)
+        stream.replace_feed(self._server.backend.watch_frames(stream.receive))
+
+    def _pump(self, stream: Stream) -> None:
+        """Send what waits in a stream; the client's own greenlet goes on reading requests meanwhile."""
         try:
-            while not stream.overflow and not stream.closed:
+            while not stream.failed and not stream.closed:
                 data = stream.take()
                 if data:
                     self._send(data)
-            if stream.overflow:
-                raise _Dropped("it reads the log too slowly")
+            if stream.failed:
+                raise _Dropped(f"it reads the {stream.name} too slowly")
         except _Dropped as error:
             log(1, logging.WARNING, f"Dropping a control client: {error}", key="control client")
         except OSError as error:
-            log(5, logging.DEBUG, f"A log reader is gone: {error}", key="control client gone")
+            log(5, logging.DEBUG, f"A reader of the {stream.name} is gone: {error}", key="control client gone")
         finally:
+            if stream.lost and not stream.failed:
+                log(1, logging.INFO, f"A reader of the {stream.name} has missed {stream.lost} frames", "control lost")
             self.close()

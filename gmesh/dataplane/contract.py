@@ -101,5 +101,9 @@ class DataPlane(Protocol):
     def forget_mac(self, mac: bytes) -> None:
         """Forget one of them, so that its next frame is told of as new."""
 
+    def set_capture(self, capture: Callable[[bytes], None] | None) -> None:
+        """Show each frame to ``capture`` before it is routed, whether the device or another node sent it. It neither
+        yields nor raises. None, as at the start: nobody wants to see them."""
+
     def totals(self) -> dict[str, int]:
         """Counters of the whole plane by name: packets and bytes at the device, drops by reason."""

@@ -101,6 +101,7 @@ class SlowDataPlane:
         self._tally: Counter[str] = Counter()
         self._events: list[PlaneEvent] = []
         self._something_to_tell = gevent.event.Event()
+        self._capture: Callable[[bytes], None] | None = None
         self._macs = MacAges(self._events)
         self._flows = FlowTable()
         self._snapshot = RouteSnapshot(name=name, options=0)
@@ -279,6 +280,8 @@ class SlowDataPlane:
         counters.packets_in += 1
         counters.bytes_in += len(frame)
         self._tally["TCP packets in"] += 1
+        if self._capture is not None:
+            self._capture(frame)
         tcp_only_connection = (known.options | self._snapshot.options) & OPTION_TCPONLY != 0
         self._route(frame, node, self._clock(), tcp_only=not tcp_only_connection)
         self._tell()
@@ -304,6 +307,15 @@ class SlowDataPlane:
 
     def forget_mac(self, mac: bytes) -> None:
         self._macs.forget(mac)
+
+    def set_capture(self, capture: Callable[[bytes], None] | None) -> None:
+        self._capture = capture
+
+    def _read_and_show(self) -> bytes | None:
+        frame = self._device.read()
+        if frame is not None and self._capture is not None:
+            self._capture(frame)
+        return frame
 
     def totals(self) -> dict[str, int]:
         statistics = self._device.statistics
@@ -337,6 +349,8 @@ class SlowDataPlane:
 
     def _deliver(self, frame: bytes, source: str, now: float) -> None:
         """What is done with a frame that arrived by UDP."""
+        if self._capture is not None:
+            self._capture(frame)
         if self._lanes.own(frame):
             self._device.write(frame)
         else:
@@ -378,6 +392,8 @@ class SlowDataPlane:
         read, route, clock, me = self._device.read, self._route, self._clock, self._name
         way, by_udp, by_session = self._lanes.way, self._sender.by_udp, self._sender.sealed.by_udp
         learn = self._macs.seen if self._macs.learning else None
+        if self._capture is not None:
+            read = self._read_and_show
         now = clock()
         end = now + BATCH_SECONDS
         for count in range(1, BATCH_PACKETS + 1):

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 from gmesh.proto.control import (
     ConnectionLine,
@@ -48,6 +48,16 @@ def node(name: str) -> NodeLine:
     )
 
 
+class Watch:
+    closed = False
+
+    def __init__(self, receive: Callable[[bytes], None]) -> None:
+        self.receive = receive
+
+    def close(self) -> None:
+        self.closed = True
+
+
 class Backend:
     name = "foo"
     version = "17.0"
@@ -57,6 +67,7 @@ class Backend:
         self.calls: list[str] = []
         self.rows = [node("bar")]
         self.reload_works = True
+        self.watches: list[Watch] = []
 
     def stop(self) -> None:
         self.calls.append("stop")
@@ -77,6 +88,10 @@ class Backend:
 
     def disconnect(self, name: str) -> int:
         return 0 if name == "bar" else -2
+
+    def watch_frames(self, receive: Callable[[bytes], None]) -> Watch:
+        self.watches.append(Watch(receive))
+        return self.watches[-1]
 
     def nodes(self) -> Iterator[NodeLine]:
         return iter(self.rows)

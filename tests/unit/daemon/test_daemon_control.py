@@ -14,11 +14,12 @@ import gevent
 import pytest
 from gevent import socket
 
-from gmesh.daemon import control_client, control_server
+from gmesh.daemon import control_client, control_server, control_streams
 from gmesh.daemon.control_server import ControlServer
 from gmesh.daemon.logging_setup import NOTICE, DaemonLog, log
 from gmesh.daemon.supervisor import Supervisor
 from gmesh.errors import GmeshError
+from gmesh.proto.control import ConnectionStatus
 from gmesh.values import Address
 from tests.unit.daemon.fake_backend import COOKIE, Backend, node
 
@@ -151,7 +152,7 @@ def test_requests_and_answers_byte_for_byte(setup: Setup) -> None:
     assert client.ask("18 12 bar") == "18 12 0"
     assert client.ask("18 12 other") == "18 12 -2"
     assert client.ask("18 12") == "18 12 -1"
-    for unsupported in ("18 2", "18 7", "18 14 0", "18 99", "18 -5"):
+    for unsupported in ("18 2", "18 7", "18 99", "18 -5"):
         assert client.ask(unsupported) == "18 -1"
     assert setup.backend.calls == ["reload", "reload", "purge", "retry", "connect bar"]
     assert "Got 'reload' command" in setup.lines
@@ -302,9 +303,46 @@ def test_requirement_29_a_log_reader_that_sleeps_is_dropped_with_bounded_memory(
             gevent.sleep(0)
     served = next(iter(setup.server._clients))
     assert served._log_stream is not None
-    assert served._log_stream.overflow
-    assert served._log_stream._size <= control_client.LOG_LIMIT
+    assert served._log_stream.failed
+    assert served._log_stream._size <= control_streams.LOG_LIMIT
     served.close()
+
+
+def test_captured_frames_cut_and_counted(setup: Setup) -> None:
+    client = setup.client()
+    client.send("18 14 20")
+    with gevent.Timeout(10):
+        while not setup.backend.watches:
+            gevent.sleep(0.01)
+    frame = bytes(range(60))
+    for each in (frame, frame[:14]):
+        setup.backend.watches[0].receive(each)
+    assert client.line() == "18 14 20"
+    assert client.file.read(20) == frame[:20]
+    assert client.line() == "18 14 14"
+    assert client.file.read(14) == frame[:14]
+    status = int(client.dump("18 6")[-2].split()[-1], 16)
+    assert status == ConnectionStatus.CONTROL | ConnectionStatus.PCAP
+    client.socket.close()
+    client.file.close()
+    with gevent.Timeout(10):
+        while not setup.backend.watches[0].closed:
+            gevent.sleep(0.01)
+
+
+def test_requirement_29_a_capture_that_is_not_read_misses_frames_and_keeps_no_more_memory(setup: Setup) -> None:
+    client = setup.client()
+    client.send("18 14 0")
+    with gevent.Timeout(10):
+        while not setup.backend.watches:
+            gevent.sleep(0.01)
+    for _ in range(2000):
+        setup.backend.watches[0].receive(bytes(1500))
+    stream = next(iter(setup.server._clients))._capture_stream
+    assert stream is not None
+    assert stream.lost > 0
+    assert stream._size <= control_streams.CAPTURE_LIMIT
+    assert client.line() == "18 14 1500"
 
 
 def test_requirement_29_a_hundred_clients_and_more(setup: Setup) -> None:
