@@ -65,6 +65,6 @@ class MeshSettings:
     most of ``max_database``, so that a mesh may have many nodes or many subnets."""
     max_edges: int = 10_000
     max_subnets: int = 12_000
-    max_database: int = 5_400_000
+    max_database: int = 4_900_000
     """Bytes of nodes, edges and subnets together, by the costs in `registry`."""
-    max_seen: int = 8000
+    max_seen: int = 5000
