@@ -18,6 +18,7 @@ from gmesh.daemon.pidfile import AlreadyRunningError, PidFile, is_alive, read_pi
 from gmesh.errors import PeerError
 from gmesh.proto.control import (
     CONTROL,
+    REPORT,
     ControlCode,
     ControlRequest,
     end_of_dump,
@@ -129,6 +130,17 @@ class ControlConnection:
         if (number, answered) != (CONTROL, code):
             raise CommandError("Unable to parse the answer from tincd.")
         return value
+
+    def reload(self) -> tuple[bool, list[str] | None]:
+        """Have the configuration read again: whether that worked, and what gmeshd tells of it; tincd tells nothing.
+
+        Raises CommandError.
+        """
+        self.send(ControlCode.RELOAD, REPORT)
+        words = self._line().split()
+        if len(words) not in (3, 4) or words[:2] != [str(CONTROL), "1"] or not "".join(words[3:] or "0").isdigit():
+            raise CommandError("Unable to parse the answer from tincd.")
+        return words[2] == "0", [self._line() for _ in range(int(words[3]))] if len(words) == 4 else None
 
     def dump(self, code: ControlCode, parse: Callable[[str], Row], what: str) -> list[Row]:
         """All rows of a dump. Raises CommandError naming ``what`` (node, edge, ...)."""

@@ -7,7 +7,7 @@ Implements `ControlBackend`. Not here: the control protocol (`control_server.py`
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 
 from gmesh.daemon.capture import Capture, Watch
 from gmesh.daemon.hub import Hub
@@ -43,6 +43,7 @@ class Backend:
         clock: Callable[[], float],
         stop: Callable[[], None],
         reload: Callable[[], bool],
+        reload_report: Callable[[], Sequence[str]] = tuple,
     ) -> None:
         self._hub = hub
         self._outgoing = outgoing
@@ -50,6 +51,7 @@ class Backend:
         self._clock = clock
         self._stop = stop
         self._reload = reload
+        self._reload_report = reload_report
         self._capture = Capture(hub.plane)
 
     @property
@@ -75,6 +77,9 @@ class Backend:
 
     def reload(self) -> bool:
         return self._reload()
+
+    def reload_report(self) -> Sequence[str]:
+        return self._reload_report()
 
     def retry(self) -> None:
         """Dial now, ask every neighbour whether it is there, and let the mesh try again what it waits for."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from typing import Protocol
 
 from gmesh.daemon.control_streams import Closable
@@ -32,6 +32,9 @@ class ControlBackend(Protocol):
 
     def reload(self) -> bool:
         """False when the configuration could not be read; then nothing has changed."""
+
+    def reload_report(self) -> Sequence[str]:
+        """What the last reload has changed, what needs a restart, or why it failed; a line each."""
 
     def retry(self) -> None: ...
 

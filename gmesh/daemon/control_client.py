@@ -22,6 +22,7 @@ from gmesh.errors import PeerError
 from gmesh.proto.control import (
     CONTROL_CLIENT,
     MAX_REQUEST,
+    REPORT,
     UNSUPPORTED,
     ConnectionLine,
     ConnectionStatus,
@@ -46,6 +47,9 @@ STALL_LIMIT = 5.0
 
 PORTION = 256
 """Dump lines that are sent (and made) at a time, before others have their turn."""
+
+MAX_REPORT, MAX_REPORT_LINE = 1000, 500
+"""Lines in the report of a reload, and characters in each."""
 
 _RELOAD_FAILED = 22
 """EINVAL."""
@@ -212,7 +216,14 @@ class ControlClient:
 
     def _reload(self, request: ControlRequest) -> None:
         log(0, NOTICE, "Got 'reload' command", key="control command")
-        self._send_lines([result(request.code, 0 if self._server.backend.reload() else _RELOAD_FAILED)])
+        backend = self._server.backend
+        answer = result(request.code, 0 if backend.reload() else _RELOAD_FAILED)
+        if request.arguments != (REPORT,):
+            self._send_lines([answer])
+            return
+        # Only who asks for it gets more than tinc's one line with its one number.
+        lines = [" ".join(line.split())[:MAX_REPORT_LINE] for line in backend.reload_report()[:MAX_REPORT]]
+        self._send_lines([f"{answer} {len(lines)}", *lines])
 
     def _set_debug(self, request: ControlRequest) -> None:
         level = request.integer(0)

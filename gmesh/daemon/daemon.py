@@ -366,6 +366,7 @@ class Daemon:
             clock=self._clock,
             stop=self._end.set,
             reload=self._reload,
+            reload_report=lambda: self.reloader.report,
         )
         control = ControlServer(self.backend, self._supervisor, self._log, cookie)
         control.listen(str(self._files.socket))

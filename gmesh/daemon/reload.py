@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from gmesh.config.notices import Notice
 from gmesh.config.server import Server
@@ -29,6 +29,8 @@ class Reloader:
     clock: Callable[[], float]
     follow_mode: Callable[[str], bool] = lambda mode: True
     """Tells the device of the mode that is in force from now on; False where it cannot serve it."""
+    report: list[str] = field(default_factory=list)
+    """What the last reload has changed, what needs a restart, or why nothing has changed; a line each."""
 
     def reload(self) -> bool:
         """Read everything anew. False, with the reasons in the log, when it is wrong: then nothing has changed."""
@@ -42,16 +44,19 @@ class Reloader:
             settings = mesh_settings(server, self.hub.settings.port, sptps=self.hub.keys.private_key is not None)
             routes = route_settings(server, tap=self.hub.route_settings.tap)
         except ConfigError as error:
-            for line in str(error).splitlines():
+            self.report = str(error).splitlines()
+            for line in self.report:
                 log(0, logging.ERROR, line)
             log(0, logging.ERROR, "Unable to reread the configuration: the old one stays in force")
             return False
         if not self.follow_mode(routes.mode):
-            log(0, logging.ERROR, f"Mode {routes.mode} needs another device: restart gmeshd to use it")
+            self.report = [f"Mode {routes.mode} needs another device: restart gmeshd to use it"]
+            log(0, logging.ERROR, self.report[0])
             return False
         log_notices(server.notices)
-        for name in need_restart:
-            log(0, logging.WARNING, f"{name} has changed: restart gmeshd to use the new value")
+        restarts = [f"{name} has changed: restart gmeshd to use the new value" for name in need_restart]
+        for line in restarts:
+            log(0, logging.WARNING, line)
         previous, self.server = self.server, server
         if self.hub.keys.refresh(everything=True):
             self.hub.keys_changed()
@@ -64,7 +69,9 @@ class Reloader:
         added, removed = self.outgoing.keep(server.connect_to)
         changed = self._close_changed()
         self.outgoing.nudge()
-        _report(previous, server, added, removed, changed)
+        changes = _changes(previous, server, added, removed, changed)
+        log(0, NOTICE, f"Configuration reloaded: {'; '.join(changes) or 'no connection and no subnet has changed'}")
+        self.report = [*changes, *restarts]
         return True
 
     def _close_changed(self) -> list[str]:
@@ -93,12 +100,11 @@ def log_notices(notices: Iterable[Notice]) -> None:
         log(0, int(notice.level), str(notice))
 
 
-def _report(previous: Server, server: Server, added: list[str], removed: list[str], changed: list[str]) -> None:
-    parts = [
+def _changes(previous: Server, server: Server, added: list[str], removed: list[str], changed: list[str]) -> list[str]:
+    return [
         *(f"now connecting to {name}" for name in added),
         *(f"no longer connecting to {name}" for name in removed),
         *(f"reconnecting to {name}, whose host file has changed" for name in changed),
         *(f"subnet {subnet} added" for subnet in server.subnets if subnet not in previous.subnets),
         *(f"subnet {subnet} removed" for subnet in previous.subnets if subnet not in server.subnets),
     ]
-    log(0, NOTICE, f"Configuration reloaded: {'; '.join(parts) or 'no connection and no subnet has changed'}")

@@ -21,6 +21,9 @@ BROADCAST_OWNER = "(broadcast)"
 UNIDENTIFIED = "<unknown>"
 CONTROL_CLIENT = "<control>"
 MAX_REQUEST = 2048
+REPORT = "report"
+"""Argument of reload by which gmesh's tool asks gmeshd for more: the answer has the number of lines that follow, as one
+more field. tinc's daemon takes no notice of it."""
 
 _DECIMAL = re.compile(r"-?[0-9]{1,20}\Z", re.ASCII)
 _HEX = re.compile(r"[0-9A-Fa-f]{1,8}\Z", re.ASCII)

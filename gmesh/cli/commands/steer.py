@@ -18,9 +18,17 @@ def pid(context: Context, arguments: list[str]) -> int:
 
 
 def reload(context: Context, arguments: list[str]) -> int:
-    """Read the configuration again."""
+    """Read the configuration again, and say what has changed and what needs a restart.
+
+    Nothing where nothing has changed, as with tinc.
+    """
     expect(arguments, 0, 0)
-    return _ask(context, "Could not reload configuration. The daemon's log says why.", ControlCode.RELOAD)
+    done, report = context.connect().reload()
+    sys.stderr.write("".join(f"{line}\n" for line in report or ()))
+    if not done:
+        why = "" if report else " The daemon's log says why."
+        raise CommandError(f"Could not reload configuration.{why}")
+    return 0
 
 
 def retry(context: Context, arguments: list[str]) -> int:

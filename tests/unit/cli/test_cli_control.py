@@ -136,8 +136,9 @@ def test_info(daemon: subprocess.Popen[str], tool: Tool) -> None:
 
 def test_steering(daemon: subprocess.Popen[str], tool: Tool) -> None:
     assert tool("pid") == (0, f"{daemon.pid}\n", "")
-    for word in ("reload", "retry", "purge"):
+    for word in ("retry", "purge"):
         assert tool(word) == (0, "", "")
+    assert tool("reload") == (0, "", "subnet 10.0.0.0/24 added\ntwo lines\n")
     assert tool("debug", "5") == (0, "", "Old level 0, new level 5.\n")
     assert tool("debug", "-1")[2] == "Old level 5, new level -1.\n"
     assert tool("debug", "x")[2] == "Old level 5, new level 0.\n"

@@ -76,6 +76,9 @@ class Backend:
         self.calls.append("reload")
         return self.reload_works
 
+    def reload_report(self) -> list[str]:
+        return ["subnet 10.0.0.0/24 added", "two\nlines"]
+
     def retry(self) -> None:
         self.calls.append("retry")
 

@@ -308,6 +308,15 @@ def test_requirement_29_a_log_reader_that_sleeps_is_dropped_with_bounded_memory(
     served.close()
 
 
+def test_a_reload_tells_more_to_who_asks_for_it(setup: Setup) -> None:
+    client = setup.client()
+    assert client.ask("18 1 report") == "18 1 0 2"
+    assert client.line() == "subnet 10.0.0.0/24 added"
+    assert client.line() == "two lines"
+    assert client.ask("18 1") == "18 1 0"
+    assert client.ask("18 9 -1") == "18 9 0"
+
+
 def test_captured_frames_cut_and_counted(setup: Setup) -> None:
     client = setup.client()
     client.send("18 14 20")
