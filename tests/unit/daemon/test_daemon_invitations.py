@@ -237,7 +237,7 @@ def test_refusals(desk: Desk) -> None:
 def test_a_node_that_is_in_the_mesh_already(desk: Desk) -> None:
     bob = desk.lab.active(9, "bob")
     desk.lab.request(bob, "12 1a bob me 10.1.0.1 655 c 1")
-    desk.lab.hub.perform(desk.lab.hub.mesh.on_timeout(time.monotonic()))
+    desk.lab.hub.perform(desk.lab.hub.mesh.settle(time.monotonic() + 10))
     assert "a node bob is in the mesh already" in refused(desk.visit(1))
     desk.lab.hub.closed(bob, "gone")
     assert desk.visit(2).talk()[-1] == InvitationReceived(TEXT)
