@@ -19,6 +19,7 @@ from gmesh.errors import PeerError
 from gmesh.proto.control import (
     CONTROL,
     REPORT,
+    UNSUPPORTED,
     ControlCode,
     ControlRequest,
     end_of_dump,
@@ -142,12 +143,12 @@ class ControlConnection:
             raise CommandError("Unable to parse the answer from tincd.")
         return words[2] == "0", [self._line() for _ in range(int(words[3]))] if len(words) == 4 else None
 
-    def dump(self, code: ControlCode, parse: Callable[[str], Row], what: str) -> list[Row]:
-        """All rows of a dump. Raises CommandError naming ``what`` (node, edge, ...)."""
-        self.send(code)
-        end = end_of_dump(code)
+    def dump(self, code: ControlCode, parse: Callable[[str], Row], what: str, *arguments: object) -> list[Row]:
+        """All rows of a dump, none where it is not supported. Raises CommandError naming ``what`` (node, edge, ...)."""
+        self.send(code, *arguments)
+        ends = (end_of_dump(code), UNSUPPORTED)
         rows: list[Row] = []
-        while (line := self._line()) != end:
+        while (line := self._line()) not in ends:
             try:
                 rows.append(parse(line))
             except PeerError:

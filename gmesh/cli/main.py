@@ -56,6 +56,7 @@ Valid commands are:
   dump graph, dump digraph  Draw the mesh for graphviz.
   info NODE                 Show all about a node.
   info ADDRESS or SUBNET    Show who serves it.
+  path NODE                 Show which way packets to a node go now, and why.
   connect NODE              Connect to a node now.
   disconnect NODE           Close the connection to a node.
   retry                     Try all outgoing connections now.
@@ -122,6 +123,7 @@ COMMANDS = {
     "generate-ed25519-keys": ("keys", "ed25519"),
     "dump": ("dump", "run"),
     "info": ("info", "run"),
+    "path": ("path", "run"),
     "connect": ("steer", "connect"),
     "disconnect": ("steer", "disconnect"),
     "retry": ("steer", "retry"),
@@ -149,7 +151,7 @@ COMMANDS = {
 HIDDEN = {"list": COMMANDS["dump"], "config": ("variables", "config")}
 """Other names that tinc has without telling."""
 
-LISTINGS = ("dump", "list", "info", "invite", "network", "fsck")
+LISTINGS = ("dump", "list", "info", "path", "invite", "network", "fsck")
 """Commands that may have ``--json`` among their words too."""
 
 

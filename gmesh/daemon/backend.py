@@ -6,6 +6,7 @@ Implements `ControlBackend`. Not here: the control protocol (`control_server.py`
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable, Iterator, Sequence
 
@@ -24,6 +25,7 @@ from gmesh.proto.control import (
     NodeStatus,
     SubnetLine,
     TrafficLine,
+    TriedLine,
 )
 from gmesh.proto.requests import LEGACY_VERSION, PROTOCOL_VERSION
 from gmesh.values import BROADCAST_SUBNETS, UNKNOWN_ADDRESS, Address
@@ -128,6 +130,11 @@ class Backend:
     def connections(self) -> Iterator[ConnectionLine]:
         for peer in self._hub.peers.values():
             yield self._connection_line(peer)
+
+    def tried(self, name: str) -> Iterator[TriedLine]:
+        now = self._clock()
+        for address, source, probed_at in self._hub.mesh.channels.tried(name):
+            yield TriedLine(address, source, int(now - probed_at) if math.isfinite(probed_at) else -1)
 
     def traffic(self) -> Iterator[TrafficLine]:
         for row in self.nodes():

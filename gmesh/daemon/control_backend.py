@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import Protocol
 
 from gmesh.daemon.control_streams import Closable
-from gmesh.proto.control import ConnectionLine, EdgeLine, NodeLine, SubnetLine, TrafficLine
+from gmesh.proto.control import ConnectionLine, EdgeLine, NodeLine, SubnetLine, TrafficLine, TriedLine
 
 
 class ControlBackend(Protocol):
@@ -56,6 +56,8 @@ class ControlBackend(Protocol):
         """The meta connections; the control socket adds its own clients."""
 
     def traffic(self) -> Iterable[TrafficLine]: ...
+
+    def tried(self, name: str) -> Iterable[TriedLine]: ...
 
     def watch_frames(self, receive: Callable[[bytes], None]) -> Closable:
         """Call ``receive`` with every Ethernet frame that is routed, until what is returned is closed."""

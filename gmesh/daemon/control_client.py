@@ -93,6 +93,7 @@ class ControlClient:
             ControlCode.DUMP_SUBNETS: lambda request: self._dump(request, server.backend.subnets),
             ControlCode.DUMP_CONNECTIONS: lambda request: self._dump(request, server.connections),
             ControlCode.DUMP_TRAFFIC: lambda request: self._dump(request, server.backend.traffic),
+            ControlCode.TRIED: self._tried,
             ControlCode.LOG: self._start_log,
             ControlCode.PCAP: self._start_capture,
         }
@@ -202,6 +203,10 @@ class ControlClient:
             while portion := list(islice(waiting, PORTION)):
                 self._send_lines(row.format() for row in portion)
             self._send_lines([end_of_dump(request.code)])
+
+    def _tried(self, request: ControlRequest) -> None:
+        name = request.arguments[0] if request.arguments else ""
+        self._dump(request, lambda: self._server.backend.tried(name))
 
     def _simple(self, request: ControlRequest, function: Callable[[], None]) -> None:
         log(0, NOTICE, f"Got '{ControlCode(request.code).name.lower()}' command", key="control command")

@@ -47,7 +47,7 @@ from gmesh.mesh.sptps_channel import SptpsChannel
 from gmesh.mesh.udp import UdpPath
 from gmesh.proto.requests import AnsKey, ReqKey
 from gmesh.proto.requests_11 import MtuInfo, SessionData, StartSession, UdpInfo, sub_request
-from gmesh.values import MTU, OPTION_PMTU, OPTION_TCPONLY
+from gmesh.values import MTU, OPTION_PMTU, OPTION_TCPONLY, Address
 
 NEVER = math.inf
 NOBODY = LegacyOnly()
@@ -377,6 +377,12 @@ class DataChannels:
             round_trip_us=-1 if path.round_trip is None else int(path.round_trip * 1e6),
             sptps=peer.channel.sptps,
         )
+
+    def tried(self, name: str) -> list[tuple[Address, str, float]]:
+        """Where UDP to that node may work: address, the source's name in lower case, and when it was probed last."""
+        path = self._path_of(name)
+        items = () if path is None else path.candidates.items()
+        return [(address, candidate.source.name.lower(), candidate.probed_at) for address, candidate in items]
 
     # Helpers
 

@@ -48,6 +48,8 @@ class ControlCode(IntEnum):
     DUMP_TRAFFIC = 13
     PCAP = 14
     LOG = 15
+    TRIED = 100
+    """gmesh's own, with a node's name: the addresses at which UDP to it has been tried. tinc answers `UNSUPPORTED`."""
 
 
 class NodeStatus(IntFlag):
@@ -353,3 +355,22 @@ class TrafficLine:
         """Raises PeerError."""
         fields = _Reader(line, cls.CODE)
         return cls(fields.word(), *(fields.decimal() for _ in range(4)))
+
+
+@dataclass(frozen=True, slots=True)
+class TriedLine:
+    """An address at which UDP to a node may work: where that was learnt, seconds since the last probe or -1."""
+
+    CODE = ControlCode.TRIED
+    address: Address
+    source: str
+    seconds: int
+
+    def format(self) -> str:
+        return f"{CONTROL} {int(self.CODE)} {self.address} {self.source} {self.seconds}"
+
+    @classmethod
+    def parse(cls, line: str) -> TriedLine:
+        """Raises PeerError."""
+        fields = _Reader(line, cls.CODE)
+        return cls(fields.address(), fields.word(), fields.decimal())

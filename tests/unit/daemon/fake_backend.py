@@ -17,6 +17,7 @@ from gmesh.proto.control import (
     NodeStatus,
     SubnetLine,
     TrafficLine,
+    TriedLine,
 )
 from gmesh.values import Address, Subnet
 
@@ -91,6 +92,11 @@ class Backend:
 
     def disconnect(self, name: str) -> int:
         return 0 if name == "bar" else -2
+
+    def tried(self, name: str) -> Iterator[TriedLine]:
+        if name == "bar":
+            yield TriedLine(Address("192.0.2.1", "655"), "edge", 3)
+            yield TriedLine(Address("192.0.2.2", "655"), "seen", -1)
 
     def watch_frames(self, receive: Callable[[bytes], None]) -> Watch:
         self.watches.append(Watch(receive))
