@@ -19,7 +19,7 @@ from gmesh.mesh import minors
 from gmesh.mesh.actions import Action, ForgetFlow, Log, RoutesChanged
 from gmesh.mesh.candidates import Source
 from gmesh.mesh.channel import Channel, ChannelStatus
-from gmesh.mesh.edge_addresses import addresses_of
+from gmesh.mesh.edge_addresses import addresses_of, in_the_open
 from gmesh.mesh.events import (
     AddressSeen,
     FlowReader,
@@ -435,10 +435,16 @@ class DataChannels:
         direct = node.via is node or (node.via is me and node.next_hop is node)
         tcp_only = (self._settings.options | node.options) & OPTION_TCPONLY
         sptps = peer.channel.sptps
+        nats = (
+            node.connection is None
+            and not in_the_open(self._registry, node, me)
+            and not in_the_open(self._registry, me, node)
+        )
         return peer.path.set_policy(
             usable=node.reachable and direct and not tcp_only,
             pmtu=bool(node.options & OPTION_PMTU),
             neighbour=node.connection is not None,
+            nats=nats,
             now=now,
             short_replies=sptps and node.minor >= minors.SHORT_REPLIES,
             discovery=not sptps or self._settings.udp_discovery,

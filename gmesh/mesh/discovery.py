@@ -10,7 +10,7 @@ from typing import NamedTuple
 from gmesh.mesh.candidates import Candidates, Source
 from gmesh.mesh.health import NEVER, Timing
 from gmesh.mesh.pmtu import SMALL_PROBE
-from gmesh.mesh.punching import step
+from gmesh.mesh.punching import OPENING_SECONDS, step
 from gmesh.values import Address
 
 IDLE = 30.0
@@ -40,6 +40,8 @@ class Discovery:
         self.ping_interval = ping_interval
         self.next_probe = NEVER
         self.local = False
+        self.nats = True
+        """Whether NATs may be before both ends, so that the order of probes matters."""
         self._candidates = candidates
         self._smaller = smaller
         self._started = 0.0
@@ -55,7 +57,12 @@ class Discovery:
         self._died = now
         self.next_probe = now + self.timing.dead_interval / 2
 
-    def renew(self, now: float, last_wanted: float) -> None:
+    def renew(self, now: float) -> None:
+        """Something is other than it was: a search that is past its beginning begins anew."""
+        if now - self._started > OPENING_SECONDS:
+            self._started = now
+
+    def resume(self, now: float, last_wanted: float) -> None:
         """A search that lay idle begins anew; what brings us to it usually starts the other end's too."""
         if now - self._started > IDLE and now - last_wanted > IDLE:
             self._started = now
@@ -65,7 +72,7 @@ class Discovery:
     ) -> list[Ask]:
         """Never answered. ``first_guess`` is the size that a common path carries."""
         elapsed = now - self._started
-        plan = step(elapsed, smaller=self._smaller, reflexive=not neighbour)
+        plan = step(elapsed, smaller=self._smaller, nats=self.nats)
         idle = elapsed > IDLE and now - last_wanted > IDLE
         pause = min(plan.interval, plan.remaining, self.timing.search_interval if plan.send else NEVER)
         self.next_probe = now + (self.ping_interval if idle else pause)

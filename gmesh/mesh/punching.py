@@ -43,11 +43,13 @@ OPENING: tuple[Phase, ...] = (
 )
 """Passed through once."""
 
+OPENING_SECONDS = sum(phase.duration for phase in OPENING)
+
 OPENER = Phase(0.25, 0.25, Turn.BOTH, ttl=2)
-"""Before anything else towards a peer behind other nodes: it opens our NAT and dies before it can spoil the peer's. The
+"""Before anything else where NATs may be before both ends: it opens ours and dies before it can spoil the peer's. The
 other end's opener leaves within one relayed message of ours, usually sooner than our first probe after it arrives."""
 
-REFLEXIVE_CYCLE: tuple[Phase, ...] = (
+NAT_CYCLE: tuple[Phase, ...] = (
     SILENCE,
     Phase(4.0, 0.5, Turn.BOTH, ttl=2),
     Phase(5.0, 0.5),
@@ -61,10 +63,11 @@ REFLEXIVE_CYCLE: tuple[Phase, ...] = (
     Phase(4.0, 0.5, Turn.BOTH, ttl=4),
     Phase(5.0, 0.5),
 )
-"""Repeated for ever where the peer is behind other nodes, so that only punching can reach it."""
+"""Repeated for ever where NATs may be before both ends, so that only punching helps."""
 
 PLAIN_CYCLE: tuple[Phase, ...] = (Phase(10.0, 1.0),)
-"""Repeated for ever for neighbours, whose address is no secret of a NAT."""
+"""Repeated for ever otherwise, where probes can spoil nothing: for neighbours, whose address is no secret of a NAT, and
+where one end is surely in the open, which then answers to wherever it sees the other."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,14 +80,15 @@ class Step:
     remaining: float
 
 
-def step(elapsed: float, *, smaller: bool, reflexive: bool) -> Step:
-    """The step after ``elapsed`` seconds of search. ``smaller``: our name is the smaller one of the two."""
+def step(elapsed: float, *, smaller: bool, nats: bool) -> Step:
+    """The step after ``elapsed`` seconds of search. ``smaller``: our name is the smaller one of the two. ``nats``: they
+    may be before both of us."""
     rest = max(elapsed, 0.0)
-    for phase in (OPENER, *OPENING) if reflexive else OPENING:
+    for phase in (OPENER, *OPENING) if nats else OPENING:
         if rest < phase.duration:
             return _step(phase, rest, smaller)
         rest -= phase.duration
-    cycle = REFLEXIVE_CYCLE if reflexive else PLAIN_CYCLE
+    cycle = NAT_CYCLE if nats else PLAIN_CYCLE
     rest %= sum(phase.duration for phase in cycle)
     for phase in cycle:
         if rest < phase.duration:

@@ -165,12 +165,15 @@ class UdpPath:
         pmtu: bool,
         neighbour: bool,
         now: float,
+        nats: bool | None = None,
         short_replies: bool = False,
         discovery: bool = True,
     ) -> list[Action]:
-        """What the graph says: UDP may be used to the node itself, it does PMTU discovery, it is a neighbour, it
-        understands short replies. What the administrator says: whether UDP is looked for, or taken for granted."""
+        """What the graph says: UDP may be used to the node itself, it does PMTU discovery, it is a neighbour, NATs may
+        be before both of us (None: unless it is a neighbour), it understands short replies. What the administrator
+        says: whether UDP is looked for, or taken for granted."""
         self._neighbour = neighbour
+        self._discovery.nats = not neighbour if nats is None else nats
         self._short_replies = short_replies
         if usable and self.state is State.OFF:
             self._pmtu, self._discover = pmtu, discovery
@@ -220,7 +223,7 @@ class UdpPath:
         if self.state is State.OFF:
             return []
         if self.state is State.SEARCHING:
-            self._discovery.renew(now, self.last_wanted)
+            self._discovery.resume(now, self.last_wanted)
         if self.state is State.WAITING:
             self._move(State.SEARCHING)
             self._discovery.begin(now)
@@ -250,6 +253,7 @@ class UdpPath:
         if new and self.has_key and self.state is State.DEAD:
             actions += self._ask(address, SMALL_PROBE, now)
         elif new and self.has_key and self.state is State.SEARCHING:
+            self._discovery.renew(now)
             actions += self._probe_now(now)
         return [*actions, *self._publish()]
 
@@ -330,6 +334,7 @@ class UdpPath:
         if self.state in (State.OFF, State.WAITING) or not self.has_key:
             return []
         self._sizes.grow(now)
+        self._discovery.renew(now)
         return [*self._probe_now(now), *self._publish()]
 
     # Time
@@ -514,7 +519,7 @@ class UdpPath:
         """What waited for traffic is due."""
         if self.wants_help and self.has_key:
             if self.state is State.SEARCHING:
-                self._discovery.renew(now, self.last_wanted)
+                self._discovery.resume(now, self.last_wanted)
             self._discovery.next_probe = now
         elif self.state is State.CONFIRMED:
             self._sizes.hurry(now)

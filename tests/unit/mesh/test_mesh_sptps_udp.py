@@ -9,7 +9,7 @@ import pytest
 
 from gmesh.mesh.actions import SendProbe, SetPath
 from gmesh.mesh.candidates import Source
-from gmesh.mesh.events import ProbeReceived, TooBig
+from gmesh.mesh.events import PathWanted, ProbeReceived, TooBig
 from gmesh.mesh.settings import MeshSettings
 from gmesh.proto import probe
 from gmesh.proto.probe import ProbeKind
@@ -41,6 +41,24 @@ def talking(**settings: object) -> tuple[Node, Node]:
 def missing(sender: Node, receiver: Node, since: int = 0) -> list[int]:
     arrived = set(receiver.received.get(sender.name, []))
     return [number for number in sender.sent[receiver.name][since:-5] if number not in arrived]
+
+
+def test_requirement_13_a_path_that_a_relay_would_take_is_asked_at_once() -> None:
+    """Nothing of ours uses it, so that nothing else would ask it for as long as ten seconds."""
+    alice, bob = pair()
+    connect(alice, bob)
+    assert alice.world.run(2, lambda: alice.confirmed("bob"))
+    alice.world.run(6)
+    before = len(probes(alice))
+    alice.event(PathWanted("bob"))
+    assert len(probes(alice)) == before + 1
+    alice.world.run(0.1)
+    assert alice.counters("bob").last_authentic > alice.world.now - 0.1
+    # Dead, it is found to be so as quickly as one with traffic.
+    bob.host.down = alice.host.down = True
+    alice.world.run(1)
+    alice.event(PathWanted("bob"))
+    assert alice.world.run(1.0, lambda: not alice.confirmed("bob"))
 
 
 def test_answers_to_new_nodes_are_short_whatever_they_prove() -> None:
