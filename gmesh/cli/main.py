@@ -63,6 +63,7 @@ Valid commands are:
   purge                     Forget nodes that cannot be reached.
   debug LEVEL               Set the debug level; a negative one only asks.
   log [LEVEL]               Show the log as it comes.
+  top [--once]              Show the traffic of all nodes, on a screen or once.
   pcap [SNAPLEN]            Write packets as a capture file to standard output.
   edit FILE                 Edit tinc.conf, a script or a host file, then reload.
   export                    Write our host file to standard output.
@@ -130,6 +131,7 @@ COMMANDS = {
     "purge": ("steer", "purge"),
     "debug": ("steer", "debug"),
     "log": ("log", "run"),
+    "top": ("top", "run"),
     "pcap": ("pcap", "run"),
     "edit": ("files", "edit"),
     "export": ("exchange", "export"),
@@ -151,7 +153,7 @@ COMMANDS = {
 HIDDEN = {"list": COMMANDS["dump"], "config": ("variables", "config")}
 """Other names that tinc has without telling."""
 
-LISTINGS = ("dump", "list", "info", "path", "invite", "network", "fsck")
+LISTINGS = ("dump", "list", "info", "path", "top", "invite", "network", "fsck")
 """Commands that may have ``--json`` among their words too."""
 
 
