@@ -176,3 +176,29 @@ def test_a_daemon_that_has_died(running: Running) -> None:
         path.write_text(f"{gone.pid} {'AB' * 32} 127.0.0.1 port 655\n")
         assert side.run("reload") == Result(1, "", [f"Could not find tincd running at pid {gone.pid}"])
         assert not path.exists()
+
+
+def test_the_log_as_it_comes(running: Running) -> None:
+    for side in running.sides:
+        reader = subprocess.Popen(
+            [str(side.program), *side.options, f"--pidfile={side.where / 'd.pid'}", "log", "5"],
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+        assert reader.stdout is not None
+        wait_for(lambda side=side: any(int(row.split()[-1], 16) & 1 << 11 for row in logs(side)), "a reader of the log")
+        assert side.run("reload").code == 0
+        assert any("'reload' command" in line for line in iter(reader.stdout.readline, ""))
+        reader.send_signal(signal.SIGINT)
+        reader.stdout.close()
+        reader.wait(10)
+
+
+def logs(side: Side) -> list[str]:
+    return side.run("dump", "connections").out.splitlines()
+
+
+def test_a_reload_is_understood_by_both(running: Running) -> None:
+    for side in running.sides:
+        assert side.run("reload").code == 0
