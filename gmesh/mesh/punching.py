@@ -45,9 +45,10 @@ OPENING: tuple[Phase, ...] = (
 
 OPENING_SECONDS = sum(phase.duration for phase in OPENING)
 
-OPENER = Phase(0.25, 0.25, Turn.BOTH, ttl=2)
+OPENER = Phase(0.75, 0.25, Turn.BOTH, ttl=2)
 """Before anything else where NATs may be before both ends: it opens ours and dies before it can spoil the peer's. The
-other end's opener leaves within one relayed message of ours, usually sooner than our first probe after it arrives."""
+other end's opener leaves within one relayed message of ours: busy machines included, sooner than our first probe that
+could arrive."""
 
 NAT_CYCLE: tuple[Phase, ...] = (
     SILENCE,

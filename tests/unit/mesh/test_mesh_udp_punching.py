@@ -28,14 +28,14 @@ def test_dropping_nats_are_passed_at_once(skew: float) -> None:
     assert pair.world.now - 1000 < skew + 2.0
 
 
-@pytest.mark.parametrize("skew", [0.0, 0.05, 0.1])
+@pytest.mark.parametrize("skew", [0.0, 0.05, 0.1, 0.3, 0.5, 0.7])
 def test_requirement_15_openers_pass_nats_that_strangers_spoil(skew: float) -> None:
     pair, through = punch(spoiled=True, skew=skew)
     assert through
-    assert pair.world.now - 1000 < 1.0
+    assert pair.world.now - 1000 < skew + 1.0
 
 
-@pytest.mark.parametrize("skew", [0.3, 1.0, 2.0])
+@pytest.mark.parametrize("skew", [0.8, 1.0, 2.0])
 def test_requirement_15_a_spoiled_start_is_made_good_later(skew: float) -> None:
     _, through = punch(spoiled=True, skew=skew)
     assert through
