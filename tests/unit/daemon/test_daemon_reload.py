@@ -236,6 +236,7 @@ OTHER_VALUES = {
     "GraphDumpFile": "graph.dot",
     "IffOneQueue": "yes",
     "IndirectData": "yes",
+    "InvitationExpire": "60",
     "Interface": "other",
     "KeyExpire": "77",
     "ListenAddress": "127.0.0.1 7002",
