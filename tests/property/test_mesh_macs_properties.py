@@ -15,7 +15,8 @@ from gmesh.mesh.mesh import Mesh
 from gmesh.mesh.settings import MeshSettings
 from gmesh.route.router import Router, ToNode
 from gmesh.values import MTU, Subnet, SubnetKind
-from tests.sim.simnet import NoFlows, SimNode, World
+from tests.sim.simnet import World
+from tests.sim.simnode import SimNode
 from tests.unit.route.route_frames import snapshot
 
 EXPIRE = 40.0
@@ -24,7 +25,7 @@ HOSTS = [bytes((2, 0, 0, 0, 0, index)) for index in range(3)]
 EVERYBODY = b"\xff" * 6
 
 
-class Segment(NoFlows):
+class Segment:
     """The network behind a node, as the node's data plane sees it."""
 
     def __init__(self, node: SimNode) -> None:
@@ -33,8 +34,7 @@ class Segment(NoFlows):
         self.node = node
         world = node.world
         node.mesh = Mesh(MeshSettings(name=node.name, mac_expire=EXPIRE), world.now, world.random.randbytes, self)
-        self._perform = node.perform
-        node.perform = self.perform  # type: ignore[method-assign]
+        node.plane.perform = self.perform  # type: ignore[method-assign]
         node.perform(node.mesh.start(world.now))
 
     def counters(self, node: str) -> FlowCounters | None:
@@ -43,11 +43,9 @@ class Segment(NoFlows):
     def mac_ages(self) -> Mapping[bytes, float]:
         return self.macs.last_seen
 
-    def perform(self, actions: list[Action]) -> None:
-        for action in actions:
-            if isinstance(action, ForgetMac):
-                self.macs.forget(action.mac)
-        self._perform(actions)
+    def perform(self, action: Action, now: float) -> None:
+        if isinstance(action, ForgetMac):
+            self.macs.forget(action.mac)
 
     def frame(self, host: bytes) -> None:
         now = self.node.world.now

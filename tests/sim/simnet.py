@@ -15,15 +15,14 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
-from simmeta import MINOR, PlainMeta, options_of
-from simnode import End, Meta, SimNode
-
 from gmesh.crypto.ed25519 import Ed25519PrivateKey
 from gmesh.crypto.rsa import RsaPrivateKey
 from gmesh.mesh.settings import MeshSettings
 from gmesh.proto.meta_base import PeerCredentials
 from gmesh.proto.meta_start import MetaStart
 from gmesh.values import Address, Subnet
+from tests.sim.simmeta import MINOR, PlainMeta, options_of
+from tests.sim.simnode import End, Meta, SimNode
 
 
 @dataclass

@@ -8,9 +8,6 @@ from __future__ import annotations
 import logging
 from typing import TYPE_CHECKING
 
-from simmeta import PlainMeta
-from simplane import SimPlane
-
 from gmesh.crypto.ed25519 import Ed25519PrivateKey
 from gmesh.mesh.actions import (
     Action,
@@ -38,6 +35,8 @@ from gmesh.proto.meta_events import (
 )
 from gmesh.proto.meta_start import MetaStart
 from gmesh.values import Address
+from tests.sim.simmeta import PlainMeta
+from tests.sim.simplane import SimPlane
 
 if TYPE_CHECKING:
     from simnet import World

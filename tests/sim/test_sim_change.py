@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from simnet import World
+from tests.sim.simnet import World
 
 
 def ring(world: World, count: int) -> list[str]:

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from simnet import World
 
 from gmesh.mesh import graph
 from gmesh.mesh.settings import MeshSettings
 from gmesh.values import Subnet
+from tests.sim.simnet import World
 
 NAMES = "abcdef"
 POOL = [f"10.0.{number}.0/24" for number in range(4)]

@@ -10,8 +10,6 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 import pytest
-from simnet import World
-from simplane import SimPlane
 
 from gmesh.crypto.rsa import RsaPrivateKey
 from gmesh.mesh import graph
@@ -21,6 +19,8 @@ from gmesh.mesh.settings import MeshSettings
 from gmesh.proto.meta_events import Active
 from gmesh.proto.requests import parse_request
 from gmesh.values import Address
+from tests.sim.simnet import World
+from tests.sim.simplane import SimPlane
 
 MOST_MESSAGES = 40
 """Per node and fact, of all kinds together."""

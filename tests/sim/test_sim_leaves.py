@@ -9,15 +9,15 @@ from __future__ import annotations
 import time
 
 import pytest
-from simmeta import MINOR, PlainMeta, options_of
-from simnet import World
-from simnode import End
 from test_sim_join import is_sptps, no_garbage, trees
 
 from gmesh.mesh.outbox import Outbox
 from gmesh.proto.meta_events import Active, MetaEvent, Verified
 from gmesh.proto.requests import AddEdge, AddSubnet
 from gmesh.values import Subnet
+from tests.sim.simmeta import MINOR, PlainMeta, options_of
+from tests.sim.simnet import World
+from tests.sim.simnode import End
 
 ROOM = {
     "max_nodes": 6000,

@@ -12,7 +12,8 @@ import time
 import tracemalloc
 
 import pytest
-from simnet import World
+
+from tests.sim.simnet import World
 
 COUNT = 10
 SHORT_MINUTES, DAY_MINUTES = 4, 24 * 60

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import pytest
-from simmeta import MINOR, options_of
-from simnet import World
-from simnode import SimNode
 
 from gmesh.values import Address
+from tests.sim.simmeta import MINOR, options_of
+from tests.sim.simnet import World
+from tests.sim.simnode import SimNode
 
 
 def is_sptps(name: str) -> bool:

@@ -103,6 +103,8 @@ class Terminal:
         # A session of its own, so that Ctrl-C on this terminal means this process.
         self.pid, self.master = pty.fork()
         if self.pid == 0:
+            # A runner in the background of a script ignores Ctrl-C, and what it starts would, too.
+            signal.signal(signal.SIGINT, signal.SIG_DFL)
             os.execve(sys.executable, command, environment)
         self.code: int | None = None
         self.seen = b""
