@@ -46,6 +46,9 @@ class Timing:
     """Authentic data from the node doubles the patience, but not beyond this."""
     sending_for: float = 2.5
     """How long after the last datagram of data a path counts as in use."""
+    used_for: float = 1.0
+    """How long after its last datagram of data a path is questioned as soon as it is quiet, since whoever answers on it
+    would otherwise begin to doubt it only with the next packet, a second after the other end."""
     questions: int = 3
     """The least number of unanswered questions before a path is dead."""
     search_interval: float = 2.0
@@ -217,7 +220,11 @@ class Health:
                 return Verdict.DEAD
             return Verdict.ASK if now >= self._asked_at + self._spacing(now) - EPSILON else Verdict.FINE
         age = now - self.proved_at
-        quiet = self._silent_since is not None and now - self._silent_since >= timing.quiet_question - EPSILON
+        silence = self._silent_since
+        if silence is None and now - self._last_sent <= timing.used_for:
+            # The last word came after our last packet, but more of them may be about to follow.
+            silence = authentic
+        quiet = silence is not None and now - silence >= timing.quiet_question - EPSILON
         due = quiet or (sent and age >= timing.proof_interval) or age >= keepalive - EPSILON
         return Verdict.ASK if due else Verdict.FINE
 
@@ -227,6 +234,8 @@ class Health:
             wake = min(self._asked_at + self._spacing(now), self._asked_since + self._patience(authentic, now))
         elif self._silent_since is not None:
             wake = self._silent_since + self.timing.quiet_question
+        elif now - self._last_sent <= self.timing.used_for:
+            wake = min(authentic + self.timing.quiet_question, self.proved_at + keepalive)
         else:
             wake = self.proved_at + keepalive
         return max(wake, now + 0.02)
