@@ -65,7 +65,7 @@ def _ed25519(server: Server, notices: list[Notice]) -> tuple[Ed25519PrivateKey |
         notices.append(Notice(Level.ERROR, str(error)))
         return None, f"{path} cannot be used"
     if key is None:
-        missing = f"there is no Ed25519 key {path}; create one with `{server.keygen_command}'"
+        missing = f"there is no Ed25519 key {path}; add one with `{server.keygen_command} --ed25519'"
         if wanted:
             raise KeyFileError(f"ExperimentalProtocol = yes, but {missing}")
         return None, missing

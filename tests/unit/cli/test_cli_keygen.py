@@ -70,6 +70,14 @@ def test_only_one_kind(node: Path) -> None:
     assert not (node / "ed25519_key.priv").exists()
 
 
+def test_an_ed25519_key_is_added_to_a_directory_of_tinc_1_0(node: Path) -> None:
+    assert run("-c", node, "--rsa", "--bits", "1024") == 0
+    before = [(node / name).read_text() for name in ("rsa_key.priv", "hosts/a")]
+    assert run("-c", node, "--ed25519") == 0
+    assert (node / "rsa_key.priv").read_text() == before[0]
+    assert (node / "hosts" / "a").read_text().startswith(before[1])
+
+
 @pytest.mark.parametrize("arguments", [("--rsa", "1024"), ("--rsa=1024",), ("--rsa", "--bits=1031")])
 def test_size_of_rsa_keys(node: Path, arguments: tuple[str, ...]) -> None:
     assert run("-c", node, *arguments) == 0

@@ -56,7 +56,8 @@ def test_only_an_rsa_key(tmp_path: Path) -> None:
     keys = load(tmp_path, rsa=RSA_PEM)
     assert keys.ed25519 is None
     assert "only: there is no Ed25519 key" in keys.protocols
-    assert "gmesh-keygen" in keys.protocols
+    # The command leaves the RSA key alone, by which the peers know us.
+    assert f"add one with `gmesh-keygen -c {tmp_path} --ed25519'" in keys.protocols
 
 
 def test_an_ed25519_key_that_cannot_be_used_is_told_of(tmp_path: Path) -> None:
