@@ -19,9 +19,10 @@ from gmesh.mesh.udp import UdpPath
 from gmesh.proto.requests import AnsKey, ReqKey
 from gmesh.proto.requests_11 import SessionData, handshake_datagram, sub_request
 
-CIRCLE_SECONDS = 2.0
+CIRCLE_SECONDS = 1.0
 """A line that comes again over another connection within this time goes round in a circle. That takes nodes that
-disagree on the next hop, as they may while gossip is on its way, and then it would go round until they agree."""
+disagree on the next hop, as they may while gossip is on its way, and then it would go round until they agree. Shorter
+than the first wait of those who repeat a line unchanged (`sptps_channel.RETRIES`), whose way may have changed."""
 MAX_LATELY = 1000
 
 

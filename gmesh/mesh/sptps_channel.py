@@ -45,8 +45,8 @@ from gmesh.proto.requests_11 import (
     sub_request,
 )
 from gmesh.proto.sptps_datagram import DatagramSession
-from gmesh.proto.sptps_flow import NUMBER_SIZE, OVERHEAD
-from gmesh.proto.sptps_handshake import HandshakeFinished, data_label
+from gmesh.proto.sptps_flow import HANDSHAKE_RECORD, NUMBER_SIZE, OVERHEAD
+from gmesh.proto.sptps_handshake import KEX_SIZE, SIG_SIZE, HandshakeFinished, data_label
 from gmesh.proto.sptps_packet import HEAD_SIZE
 from gmesh.values import OPTION_TCPONLY
 
@@ -54,7 +54,8 @@ NEVER = math.inf
 RETRIES = (1.5, 5.0, 10.0)
 """Seconds after which a session that did not come to life is asked for again; the last one repeats."""
 RESPONDING_SECONDS = 1.5
-"""So long the node may take to finish a session that it began before we begin one as well."""
+"""So long the node may take to finish a session that it began before we begin one as well. Granted once for each
+session that we want: anybody on the way can write, again and again, that the node begins one."""
 WANTED_SECONDS = 30.0
 """A session that nothing is to be sent in is asked for no longer than this."""
 LARGER_WAITS = 1.0
@@ -62,7 +63,11 @@ LARGER_WAITS = 1.0
 ANSWER_BURST, ANSWER_INTERVAL = 5, 1.0
 """So many sessions may the node begin at once, then one every so many seconds: each costs us a signature."""
 RECORD_BURST, RECORD_RATE = 20, 5.0
-"""The same for handshake records in ANS_KEY (and per second)."""
+"""The same for handshake records in ANS_KEY that make us sign or verify (and per second)."""
+CHEAP_BURST, CHEAP_RATE = 100, 100.0
+"""The same for records that cost an attempt to open them, and for answers that are sent again as they are."""
+_KEX_SIZE, _SIG_SIZE = NUMBER_SIZE + 1 + KEX_SIZE, NUMBER_SIZE + 1 + SIG_SIZE
+"""Of the two records of a first handshake, which are not encrypted."""
 KEPT_SECONDS = 10.0
 """How long a session that the node asked for waits for its public key."""
 FRESH_SECONDS = 0.5
@@ -115,6 +120,8 @@ class SptpsChannel:
         self._identity = identity
         self._answers = (TokenBucket(ANSWER_BURST, 1 / ANSWER_INTERVAL, 0.0), answers)
         self._records = TokenBucket(RECORD_BURST, RECORD_RATE, 0.0)
+        self._sealed_records = TokenBucket(CHEAP_BURST, CHEAP_RATE, 0.0)
+        self._repeats = TokenBucket(CHEAP_BURST, CHEAP_RATE, 0.0)
         self._key = PeerKey(node.name, identity)
         self._kept: tuple[float, StartSession] | None = None
         self._announced: int | None = None
@@ -123,6 +130,8 @@ class SptpsChannel:
         self._tries = 0
         self._next_try = -NEVER
         self._try_at = NEVER
+        self._yield_until: float | None = None
+        """How long the session that is wanted now is left to the node; None while it has begun none."""
         self._doubted_at = -NEVER
         self._judge_at = NEVER
         self._opened_at = -NEVER
@@ -204,14 +213,16 @@ class SptpsChannel:
         actions: list[Action] = []
         if request.address is not None and not self._path.confirmed:
             actions += self._path.offer(request.address, Source.REFLEXIVE, now)
-        if not self._records.take(now):
-            return actions
         if int.from_bytes(datagram[:NUMBER_SIZE], "big") >= 2:
-            self._announced = request.compression
-            if self.sessions.open:
+            if self.sessions.open and self._sealed_records.take(now):
+                self._announced = request.compression
                 actions.append(OpenHandshake(self.node.name, datagram))
             return actions
-        for pending in self.sessions.pending:
+        # Who floods us with what nobody waits for must not keep out what is waited for.
+        waiting = [pending for pending in self.sessions.pending if _waits_for(pending, datagram)]
+        if not waiting or not self._records.take(now):
+            return actions
+        for pending in waiting:
             try:
                 pending.session.receive(datagram, now)
             except DatagramError:
@@ -230,6 +241,7 @@ class SptpsChannel:
             self._announced = None
             self._try_at = NEVER
             self._tries = 0
+            self._yield_until = None
             self._next_try = now + RETRIES[0]
             self._doubted_at, self._judge_at = -NEVER, NEVER
             if self._path.has_key:
@@ -344,6 +356,8 @@ class SptpsChannel:
             self._try_at = NEVER
             if self.node.connection is not None or now - self._wanted_at <= WANTED_SECONDS:
                 actions += self._begin(now)
+            else:
+                self._yield_until = None
         if self._judge_at <= now:
             actions += self._judge(now)
         used = self.sessions.used
@@ -390,8 +404,10 @@ class SptpsChannel:
             self._try_at = min(self._try_at, self._next_try)
             return []
         responding = self.sessions.responding
-        if responding is not None and now < responding.began + RESPONDING_SECONDS:
-            self._try_at = responding.began + RESPONDING_SECONDS
+        if responding is not None and self._yield_until is None:
+            self._yield_until = responding.began + RESPONDING_SECONDS
+        if self._yield_until is not None and now < self._yield_until:
+            self._try_at = self._yield_until
             return []
         self._next_try = self._try_at = now + RETRIES[min(self._tries, len(RETRIES) - 1)]
         self._tries += 1
@@ -450,7 +466,7 @@ class SptpsChannel:
         return self._answer(kex, pending.own_compression)
 
     def _repeat_answer(self, pending: Pending, now: float) -> list[Action]:
-        return self._answer(pending.answer, pending.own_compression) if self._records.take(now) else []
+        return self._answer(pending.answer, pending.own_compression) if self._repeats.take(now) else []
 
     # Public keys
 
@@ -495,3 +511,14 @@ class SptpsChannel:
 
     def _ignored(self, reason: str) -> Log:
         return Log(logging.DEBUG, 3, f"Ignoring a key line of {self.node.name}: {reason}", f"ignored {self.node.name}")
+
+
+def _waits_for(pending: Pending, datagram: bytes) -> bool:
+    """Whether the record, whose number is below 2, can be the next one of that handshake; that costs nothing to see."""
+    kex = pending.session.initiator and not pending.taken
+    number, size = (0, _KEX_SIZE) if kex else (1, _SIG_SIZE)
+    return (
+        len(datagram) == size
+        and datagram[NUMBER_SIZE] == HANDSHAKE_RECORD
+        and int.from_bytes(datagram[:NUMBER_SIZE], "big") == number
+    )

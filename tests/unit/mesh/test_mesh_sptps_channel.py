@@ -20,7 +20,8 @@ from gmesh.mesh.actions import (
     UseSession,
 )
 from gmesh.mesh.events import ReceiveKeyWorn, SessionDoubted
-from gmesh.mesh.sptps_channel import SptpsChannel
+from gmesh.mesh.relaying import CIRCLE_SECONDS
+from gmesh.mesh.sptps_channel import RETRIES, SptpsChannel
 from gmesh.mesh.sptps_sessions import LATE_SECONDS, MAX_OPEN
 from gmesh.values import OPTION_TCPONLY, OPTION_VERSION_SHIFT, Address
 from tests.unit.mesh.sptps_world import (
@@ -540,3 +541,61 @@ def test_a_node_that_becomes_a_neighbour_gets_a_session() -> None:
     assert not alice.mesh.channels.status("carol").valid_key
     connect(alice, carol)
     assert alice.world.run(2.0, lambda: alice.confirmed("carol") and carol.confirmed("alice"))
+
+
+def forged_start(index: int) -> str:
+    kex = bytes(4) + bytes([128, 0]) + bytes(32) + private_key(f"e{index}").public
+    return f"15 carol alice 15 {base64.encode(kex)}"
+
+
+def test_requirement_12_forged_requests_for_sessions_do_not_keep_us_from_beginning_one() -> None:
+    alice, _bob, _carol = line_of_three()
+    connection = next(iter(alice.peers))
+    for index in range(4):
+        alice.line(connection, forged_start(index))
+        alice.send_data("carol")
+        if alice.world.run(1.4, lambda: alice.mesh.channels.status("carol").valid_key):
+            break
+    assert alice.mesh.channels.status("carol").valid_key
+
+
+@pytest.mark.parametrize("record", [bytes(4) + bytes(66), bytes(4) + bytes([128]) * 50, b"\0\0\0\1" + bytes(100)])
+def test_requirement_12_records_that_nobody_waits_for_do_not_keep_out_those_of_a_handshake(record: bytes) -> None:
+    alice, _bob, carol = line_of_three()
+    connection = next(iter(alice.peers))
+    junk = f"16 carol alice {base64.encode(record)} -1 -1 -1 0"
+    for round_ in range(20):
+        for _ in range(20):
+            alice.line(connection, junk)
+        if round_ == 10:
+            alice.send_data("carol")
+            carol.send_data("alice")
+        alice.world.run(0.1)
+    assert alice.mesh.channels.status("carol").valid_key
+
+
+def test_requirement_12_garbage_in_the_place_of_a_renewal_keeps_no_renewal_out() -> None:
+    alice, _bob, carol = line_of_three()
+    connection = next(iter(alice.peers))
+    alice.send_data("carol")
+    carol.send_data("alice")
+    alice.world.run(3)
+    before = sessions(alice, "carol")
+    used = channel(alice, "carol").sessions.used
+    assert used is not None
+    for round_ in range(30):
+        for _ in range(3):
+            alice.line(connection, f"16 carol alice {base64.encode(bytes([0, 0, 0, 5]) + bytes(82))} -1 -1 -1 0")
+        if round_ == 5:
+            renew(alice, "carol")
+        alice.send_data("carol")
+        carol.send_data("alice")
+        alice.world.run(0.1)
+    alice.world.run(3)
+    assert (lost(alice, carol), lost(carol, alice)) == ([], [])
+    assert sessions(alice, "carol") == before
+    assert channel(alice, "carol").sessions.used is used
+
+
+def test_a_line_that_is_repeated_unchanged_is_not_taken_for_one_in_a_circle() -> None:
+    assert min(RETRIES) > CIRCLE_SECONDS
