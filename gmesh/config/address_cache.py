@@ -15,7 +15,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from gmesh.values import Address, is_node_name
+from gmesh.values import Address, ip_version, is_node_name
 
 if TYPE_CHECKING:
     from gmesh.config.directory import Directory
@@ -29,6 +29,11 @@ _HEAD = struct.Struct("=II")
 _FAMILY = struct.Struct("=H")
 _IPV4 = struct.Struct("=H2s4s8x")
 _IPV6 = struct.Struct("=H2s4x16sI")
+
+
+def is_link_local(host: str) -> bool:
+    """Whether this is an IPv6 address that means something on one link only, and nothing at all without its scope."""
+    return ip_version(host) == 6 and ipaddress.ip_address(host).is_link_local
 
 
 def parse(data: bytes) -> list[Address]:
@@ -87,7 +92,10 @@ def _scope(host: ipaddress.IPv6Address) -> int:
 
 
 class AddressCache:
-    """The files of one directory, which may change its place (chroot)."""
+    """The files of one directory, which may change its place (chroot).
+
+    Link-local addresses are neither kept nor given: interfaces change their numbers, and others' files have none.
+    """
 
     def __init__(self, directory: Directory) -> None:
         self._directory = directory
@@ -106,7 +114,8 @@ class AddressCache:
         try:
             with open(self.file(name), "rb") as file:
                 # A longer file is of another form.
-                return parse(file.read(_HEAD.size + MAX_ADDRESSES * ENTRY_SIZES[0] + 1))
+                found = parse(file.read(_HEAD.size + MAX_ADDRESSES * ENTRY_SIZES[0] + 1))
+            return [address for address in found if not is_link_local(address.host)]
         except OSError:
             return []
 
@@ -116,6 +125,8 @@ class AddressCache:
         Raises OSError where the file cannot be written; the address counts nevertheless.
         """
         if self._newest.get(name) == address or address.endpoint is None or not is_node_name(name):
+            return False
+        if is_link_local(address.host):
             return False
         self._newest[name] = address
         known = self.addresses(name)

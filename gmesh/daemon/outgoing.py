@@ -12,7 +12,7 @@ from typing import Any
 
 import gevent
 
-from gmesh.config.address_cache import AddressCache
+from gmesh.config.address_cache import AddressCache, is_link_local
 from gmesh.config.server import Server
 from gmesh.daemon.configuration import FAMILIES, dial_candidates, socket_options
 from gmesh.daemon.hub import Hub
@@ -172,7 +172,10 @@ class Outgoing:
     # What dialers ask for
 
     def candidates(self, name: str) -> Sequence[tuple[str, str]]:
-        """Where the node was reached before, what its host file says, where others see or saw it (data-sptps 10)."""
+        """Where the node was reached before, what its host file says, where others see or saw it (data-sptps 10).
+
+        Link-local addresses count only with a scope, which gossip never has.
+        """
         try:
             lines = dial_candidates(self.directory, name)
         except ConfigError as error:
@@ -183,9 +186,11 @@ class Outgoing:
         seen = [edge.address for edge in edges if edge.address.endpoint][:MAX_EDGE_ADDRESSES]
         found = [(address.host, address.port) for address in self._cache.addresses(name)] + lines
         found += [(address.host, address.port) for address in (*seen, *mesh.autoconnect.addresses(name))]
-        if not found:
-            raise GmeshError(f"add an Address line to {self.directory.host_file(name)}")
-        return list(dict.fromkeys(found))
+        usable = [(host, port) for host, port in found if "%" in host or not is_link_local(host)]
+        if not usable:
+            which = "a link-local address needs its interface, as in fe80::1%eth0; " if lines else ""
+            raise GmeshError(f"{which}add an Address line to {self.directory.host_file(name)}")
+        return list(dict.fromkeys(usable))
 
     def resolve(self, host: str, port: str) -> Resolved:
         return self._look_up(host, port, self._family)

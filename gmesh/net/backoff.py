@@ -65,15 +65,16 @@ class Backoff:
         self.rounds = self.losses = 0
         self.damping = 0.0
 
-    def delay(self, now: float, jitter: float, *, absent: bool = False) -> float:
+    def delay(self, now: float, jitter: float, *, absent: bool = False, futile: bool = False) -> float:
         """The wait before the next round after one that led to nothing. ``absent``: a system said that nobody listens.
 
-        Then a loss before it was the end of a daemon, not a disagreement.
+        Then a loss before it was the end of a daemon, not a disagreement. ``futile``: nothing could be tried at all, so
+        no answer may come at any moment: somebody has to change something here first.
         """
         outage = now - self.began
         if absent:
             self.losses, self.damping = 0, 0.0
-        if outage < QUICK_PERIOD:
+        if outage < QUICK_PERIOD and not futile:
             return _spread(self._bounded(QUICK_DELAY), jitter)
         if absent and outage < ABSENT_PERIOD:
             return _spread(self._bounded(ABSENT_DELAY), jitter)

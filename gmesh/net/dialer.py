@@ -125,8 +125,9 @@ class Dialer:
         if self._over or self._host.connected(self.name):
             return now
         if lived is None:
-            wait = self.backoff.delay(now, random.random(), absent=self._race.absent)
-            self._race.absent = False
+            futile = not self._race.hopeful and not self._race.running
+            wait = self.backoff.delay(now, random.random(), absent=self._race.absent, futile=futile)
+            self._race.absent = self._race.hopeful = False
             if self._tried:
                 wait = max(wait, min(map(self._grudges.until, self._tried)) - now)
         else:
@@ -162,6 +163,8 @@ class Dialer:
                 resolved = self._host.resolve(host, port) if proxy is None else proxy.targets(host, port)
             except GmeshError as error:
                 self._host.log(1, f"Address of {self.name}: {error}", f"resolve {self.name} {host}")
+                # Name servers come back by themselves.
+                self._race.hopeful = True
                 continue
             for family, sockaddr in resolved:
                 if self._over or self._host.connected(self.name):
@@ -169,6 +172,7 @@ class Dialer:
                 address = Address.from_sockaddr(sockaddr)
                 self._tried.append(address)
                 if self._grudges.until(address) > self._clock():
+                    self._race.hopeful = True
                     continue
                 self._race.start(family, sockaddr, proxy)
                 lived = self._await_winner(patience)

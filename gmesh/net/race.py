@@ -7,6 +7,7 @@ attempts are started (`dialer.py`).
 from __future__ import annotations
 
 import contextlib
+import errno
 import socket as std_socket
 from collections import Counter
 from typing import Any, Protocol
@@ -26,6 +27,18 @@ MAX_ATTEMPTS = 4
 as new attempts are started, however silent the other end is."""
 
 Connected = tuple[Any, Address]
+
+_OF_THIS_SYSTEM = {
+    errno.EINVAL,
+    errno.EADDRNOTAVAIL,
+    errno.EAFNOSUPPORT,
+    errno.ENODEV,
+    errno.EACCES,
+    errno.EPERM,
+    errno.EMFILE,
+    errno.ENFILE,
+}
+"""What our own system says of an attempt that never left it. Unreachable networks and hosts come back by themselves."""
 
 
 class RaceHost(Protocol):
@@ -49,6 +62,8 @@ class Race:
         self._news = news
         self.absent = False
         """Whether, since somebody last cleared it, the other end's system said that nobody listens there."""
+        self.hopeful = False
+        """Whether, since then, an attempt ended otherwise than by our own system's verdict."""
         self._running: dict[gevent.Greenlet, SockAddr] = {}
         self._connected: list[Connected] = []
 
@@ -100,13 +115,17 @@ class Race:
                     sock, address = proxy.open(self._name, sockaddr, self.timeout)
                     undo.callback(sock.close)
             except TimeoutError:
+                self.hopeful = True
                 self._host.log(1, f"Timeout while connecting to {text}", f"timeout {key}")
             except OSError as error:
+                self.hopeful |= error.errno not in _OF_THIS_SYSTEM or proxy is not None
                 self.absent |= isinstance(error, ConnectionRefusedError) and proxy is None
                 self._host.log(1, f"Could not connect to {text}: {reason_of(error)}", f"refused {key}")
             except (GmeshError, OverflowError) as error:
+                self.hopeful = True
                 self._host.log(1, f"Could not connect to {text}: {error}", f"refused {key}")
             else:
+                self.hopeful = True
                 if gevent.getcurrent() in self._running:
                     undo.pop_all()
                     self._host.log(2, f"Connected to {text}", f"connected {key}")

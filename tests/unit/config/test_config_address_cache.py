@@ -103,6 +103,15 @@ def test_what_nobody_can_dial_is_not_kept(cache: AddressCache) -> None:
     assert cache.addresses("b") == []
 
 
+def test_link_local_addresses_are_neither_kept_nor_given(cache: AddressCache) -> None:
+    for host in ("fe80::1", "fe80::1%1"):
+        assert not cache.add("b", Address(host, "655"))
+    assert not cache.file("b").exists()
+    cache.add("b", V4)
+    cache.file("b").write_bytes(form([Address("fe80::1", "655"), V4]))
+    assert cache.addresses("b") == [V4]
+
+
 def test_a_disk_that_takes_nothing(cache: AddressCache, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     cache.add("b", V4)
     before = cache.file("b").read_bytes()

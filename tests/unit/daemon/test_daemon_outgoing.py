@@ -108,6 +108,17 @@ def test_addresses_of_the_file_come_first_then_what_the_mesh_has_seen(
     assert desk.outgoing.candidates("b") == [("10.7.0.2", "655")]
 
 
+def test_link_local_addresses_are_dialled_only_with_a_scope(desk: Desk) -> None:
+    peer = desk.lab.active(1, "x")
+    desk.lab.request(peer, "12 1 x b fe80::5 701 c 1")
+    assert desk.outgoing.candidates("b") == [("one.example", "700"), ("10.1.0.2", "655")]
+    (desk.outgoing.directory.hosts / "b").write_text("Address = fe80::1%lo\nAddress = fe80::2\n")
+    assert desk.outgoing.candidates("b") == [("fe80::1%lo", "655")]
+    (desk.outgoing.directory.hosts / "b").write_text("Address = fe80::2\n")
+    with pytest.raises(GmeshError, match="needs its interface, as in fe80::1%eth0; add an Address line"):
+        desk.outgoing.candidates("b")
+
+
 def test_where_a_node_was_reached_comes_first_and_survives_a_restart(desk: Desk, tmp_path: Path) -> None:
     desk.outgoing.remember("b", Address("10.8.0.2", "655"))
     desk.outgoing.remember("b", Address("10.1.0.2", "655"))

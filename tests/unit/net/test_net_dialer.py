@@ -319,6 +319,19 @@ def test_a_socket_that_cannot_be_prepared_is_said_and_tried_again(lab: Lab) -> N
     wait_for(lambda: lab.active)
 
 
+def test_requirement_17_where_nothing_can_be_tried_the_waits_grow_at_once(lab: Lab) -> None:
+    """No address at all, or one that our own system refuses: waiting quickly would help nobody."""
+    lab.start()
+    wait_for(lambda: lab.host.said("re-establish"))
+    assert float(lab.host.said("re-establish")[0].split()[-2]) >= 3.5
+    lab.host.addresses = [("fe80::1", "655")]
+    lab.host.resolve = lambda host, port: [(std_socket.AF_INET6, (host, int(port)))]  # type: ignore[method-assign]
+    lab.dialer.nudge()
+    wait_for(lambda: len(lab.host.said("re-establish")) == 2)
+    assert lab.host.said("Could not connect")
+    assert float(lab.host.said("re-establish")[1].split()[-2]) >= 3.5
+
+
 def test_attempts_at_one_address_are_bounded(silent: str) -> None:
     host = Host()
     news = gevent.event.Event()
@@ -419,6 +432,7 @@ def test_requirement_17_waits_are_quick_first_then_grow_to_the_maximum() -> None
     assert [backoff.delay(late, 1.0) for _ in range(4)] == [5.0, 10.0, 12.0, 12.0]
     backoff.restart(late)
     assert backoff.delay(late, 1.0) == QUICK_DELAY
+    assert [backoff.delay(late, 1.0, futile=True) for _ in range(3)] == [5.0, 10.0, 12.0]
 
 
 def test_requirement_17_where_only_the_daemon_is_gone_its_return_costs_a_second_for_an_hour() -> None:
