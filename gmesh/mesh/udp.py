@@ -103,6 +103,10 @@ class UdpPath:
         self._discover = True
         self._published: SetPath | None = None
         self._seen: Address | None = None
+        self._authentic: Address | None = None
+        """Where something authentic came from last, as far as that was told."""
+        self._guessed_at = NEVER
+        """When others last said where data is to go."""
         self._counters = FlowCounters()
         self._polled_at = 0.0
         self._next_poll = NEVER
@@ -139,6 +143,12 @@ class UdpPath:
     @property
     def carries_data(self) -> bool:
         return self.state in (State.CONFIRMED, State.TRUSTED)
+
+    @property
+    def _proved_address(self) -> bool:
+        """Whether data goes where something authentic came from: what others say does not lead it elsewhere."""
+        heard = self.address == self._authentic or self._read().last_authentic >= self._guessed_at
+        return self.confirmed or (self.carries_data and heard)
 
     @property
     def wants_help(self) -> bool:
@@ -247,8 +257,9 @@ class UdpPath:
         if address is None or not is_probeable(address):
             return []
         new = self.candidates.add(address, source, self.address)
-        if self.address is None or (source is Source.REFLEXIVE and new and not self.confirmed):
+        if self.address is None or (source is Source.REFLEXIVE and new and not self._proved_address):
             self.address = address
+            self._guessed_at = now
         actions: list[Action] = []
         if new and self.has_key and self.state is State.DEAD:
             actions += self._ask(address, SMALL_PROBE, now)
@@ -261,6 +272,7 @@ class UdpPath:
         """An authentic datagram came from ``address``."""
         if self.state is State.OFF or address.endpoint is None:
             return []
+        self._authentic = address
         if address == self.address:
             self._seen = None
             return []
@@ -382,7 +394,8 @@ class UdpPath:
         self._sizes.restart()
         self._questions.restart()
         self._health.restart()
-        self._seen = None
+        self._seen = self._authentic = None
+        self._guessed_at = NEVER
         self._next_poll = self._discovery.next_probe = NEVER
 
     def _confirm(self, address: Address, now: float) -> list[Action]:

@@ -433,3 +433,21 @@ def test_local_discovery_asks_once_a_second_for_ten_seconds() -> None:
     assert times[-1] - times[0] < 10
     assert all(later - one >= 1 for one, later in itertools.pairwise(times))
     assert len([1 for _, _, target in pair.left.host.sent if target.host == "ff02::1"]) == len(times)
+
+
+def test_requirement_12_hearsay_does_not_lead_data_away_from_where_the_node_was_seen() -> None:
+    """Where UDP is taken for granted: nothing would find out that it has led it astray."""
+    pair = make_pair()
+    path = pair.left.machine
+    claimed, seen, victim = (Address(f"192.0.2.{number}", "655") for number in (31, 32, 33))
+    path.set_policy(usable=True, pmtu=False, neighbour=False, now=1.0)
+    path.key_installed(AES, 1.0)
+    path.offer(claimed, Source.EDGE, 1.0)
+    assert path.state is State.TRUSTED
+    path.offer(seen, Source.REFLEXIVE, 2.0)
+    assert path.address == seen, "of two hearsays the better one"
+    path.address_seen(claimed, 2.5)
+    path.address_seen(seen, 3.0)
+    path.offer(victim, Source.REFLEXIVE, 4.0)
+    assert path.address == seen
+    assert victim in path.candidates
