@@ -12,6 +12,8 @@ from gmesh.mesh.actions import LaterLine
 
 MAX_PLAIN_LINES = 1000
 """The most waiting lines without a fact; above it the oldest of them goes."""
+MAX_PLAIN_BYTES = 256 * 1024
+"""The same in bytes: far below what ends a connection (`net/peer.py`), which relayed lines of others must never do."""
 PACKET_NUMBER = 17
 SPTPS_PACKET_NUMBER = 21
 _REMOVALS = (b"11 ", b"13 ")
@@ -42,7 +44,9 @@ class Outbox:
         # By place, which are consecutive numbers; some of them are empty.
         self._entries: dict[int, tuple[_Waiting, Hashable]] = {}
         self._by_fact: dict[Hashable, tuple[int, ...]] = {}
-        self._plain: OrderedDict[int, None] = OrderedDict()
+        self._plain: OrderedDict[int, int] = OrderedDict()
+        """The sizes of lines without a fact, by place."""
+        self._plain_bytes = 0
         self._first = 0
         self._next = 0
 
@@ -54,10 +58,12 @@ class Outbox:
         """Queue a request line (no newline). Text is never refused."""
         data = _encode(line) if isinstance(line, str) else line
         if fact is None:
-            if len(self._plain) >= MAX_PLAIN_LINES:
+            size = _size(data)
+            while self._plain and (len(self._plain) >= MAX_PLAIN_LINES or self._plain_bytes + size > MAX_PLAIN_BYTES):
                 self._remove(next(iter(self._plain)))
                 self.dropped_lines += 1
-            self._plain[self._append(data, None)] = None
+            self._plain[self._append(data, None)] = size
+            self._plain_bytes += size
             return
         places = self._by_fact.get(fact, ())
         if not places:
@@ -133,6 +139,7 @@ class Outbox:
         self._entries.clear()
         self._by_fact.clear()
         self._plain.clear()
+        self._plain_bytes = 0
         self._first = self._next
         self.bytes = 0
 
@@ -157,7 +164,7 @@ class Outbox:
     def _remove(self, place: int) -> None:
         data, fact = self._entries.pop(place)
         if fact is None:
-            self._plain.pop(place, None)
+            self._plain_bytes -= self._plain.pop(place, 0)
         self.bytes -= _size(data)
 
     def _is_removal_at(self, place: int) -> bool:

@@ -10,10 +10,13 @@ from __future__ import annotations
 import logging
 from collections import OrderedDict
 from collections.abc import Callable
+from dataclasses import replace
 
+from gmesh.crypto.nids import CIPHERS, DIGESTS, NONE
 from gmesh.errors import PeerError
 from gmesh.mesh import minors
 from gmesh.mesh.actions import Action, DatagramByTcp, Log, SendLine
+from gmesh.mesh.limits import TokenBucket
 from gmesh.mesh.registry import Node, Registry
 from gmesh.mesh.udp import UdpPath
 from gmesh.proto.requests import AnsKey, ReqKey
@@ -24,6 +27,9 @@ CIRCLE_SECONDS = 1.0
 disagree on the next hop, as they may while gossip is on its way, and then it would go round until they agree. Shorter
 than the first wait of those who repeat a line unchanged (`sptps_channel.RETRIES`), whose way may have changed."""
 MAX_LATELY = 1000
+RELAY_BURST, RELAY_RATE = 200, 100.0
+"""So many key lines (and per second) of one connection are passed on: so much a flood of one neighbour costs others."""
+MAX_BUCKETS = 1000
 
 
 class Relay:
@@ -36,6 +42,7 @@ class Relay:
         self._takes_data = takes_data
         self._lately: OrderedDict[int, tuple[int, float]] = OrderedDict()
         """Hashes of lines that were passed on: where each came from, and when."""
+        self._buckets: OrderedDict[int, TokenBucket] = OrderedDict()
 
     def req_key(self, connection: int, request: ReqKey, line: str, now: float) -> list[Action]:
         ends = self._ends(request.source, request.target)
@@ -49,7 +56,7 @@ class Relay:
             return data_by_tcp(self._registry, connection, request, content)
         if not request.extra and all(_speaks_sptps(end) for end in ends):
             return [ignored("a legacy REQ_KEY between SPTPS nodes", request.source)]
-        return self._pass_on(connection, ends[1], line, now)
+        return self._pass_on(connection, ends[1], line, now, limited=not isinstance(content, SessionData))
 
     def ans_key(self, connection: int, request: AnsKey, line: str, now: float) -> list[Action]:
         """With the address at which we see its writer, unless a node before us has put one in."""
@@ -57,14 +64,19 @@ class Relay:
         if ends is None:
             return [ignored("ANS_KEY", f"{request.source} and {request.target}")]
         if request.is_sptps:
-            if not _speaks_sptps(ends[1]):
-                return [ignored("an SPTPS record for a legacy node", request.source)]
+            if not all(_speaks_sptps(end) for end in ends):
+                return [ignored("an SPTPS record from or for a legacy node", request.source)]
             try:
                 handshake_datagram(request)
             except PeerError as error:
                 return [ignored(str(error), request.source)]
         elif all(_speaks_sptps(end) for end in ends):
             return [ignored("a legacy key between SPTPS nodes", request.source)]
+        elif ends[1].minor >= 1 and not _known_to_1_1(request):
+            return [ignored("a legacy key with algorithms that tinc 1.1 does not know", request.source)]
+        if ends[1].minor >= 1 and request.digest == NONE and request.mac_length > 0 and not request.is_sptps:
+            # What tinc 1.0 sends with Digest = none, and 1.1 refuses for a length beyond the digest's.
+            line = replace(request, mac_length=0).format()
         if request.address is None:
             line += self._reflexive_address(*ends)
         return self._pass_on(connection, ends[1], line, now)
@@ -78,7 +90,15 @@ class Relay:
             return None
         return nodes[0], nodes[1]
 
-    def _pass_on(self, connection: int, target: Node, line: str, now: float) -> list[Action]:
+    def _may_pass(self, connection: int, now: float) -> bool:
+        bucket = self._buckets.get(connection)
+        if bucket is None:
+            bucket = self._buckets[connection] = TokenBucket(RELAY_BURST, RELAY_RATE, now)
+            if len(self._buckets) > MAX_BUCKETS:
+                self._buckets.popitem(last=False)
+        return bucket.take(now)
+
+    def _pass_on(self, connection: int, target: Node, line: str, now: float, *, limited: bool = True) -> list[Action]:
         """Never back where it came from, nor round in a circle."""
         onwards = self._registry.next_connection(target)
         if onwards is None or onwards.id == connection:
@@ -87,6 +107,8 @@ class Relay:
         first, since = self._lately.get(key, (connection, now))
         if first != connection and now - since < CIRCLE_SECONDS:
             return [ignored("a key line that goes round in a circle", target.name)]
+        if limited and not self._may_pass(connection, now):
+            return [ignored("too many key lines", target.name)]
         self._lately[key] = connection, now
         self._lately.move_to_end(key)
         if len(self._lately) > MAX_LATELY:
@@ -118,3 +140,12 @@ def ignored(what: str, who: str) -> Log:
 
 def _speaks_sptps(node: Node) -> bool:
     return node.minor >= minors.SPTPS
+
+
+def _known_to_1_1(answer: AnsKey) -> bool:
+    """Whether cipher and digest are known, and the MAC is no longer than the digest. A 1.1 node ends the connection
+    over anything else, which would be ours. Without a digest the length is put right."""
+    digest = DIGESTS.get(answer.digest)
+    if answer.cipher not in CIPHERS or digest is None:
+        return False
+    return answer.digest == NONE or answer.mac_length <= digest.size

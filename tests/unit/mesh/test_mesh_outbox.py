@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from gmesh.mesh.outbox import MAX_PLAIN_LINES, Outbox
+from gmesh.mesh.outbox import MAX_PLAIN_BYTES, MAX_PLAIN_LINES, Outbox
+from gmesh.net.peer import MAX_WAITING_TEXT
 
 EDGE = ("edge", "a", "b")
 
@@ -63,6 +64,20 @@ def test_lines_without_a_fact_are_bounded_and_the_oldest_goes() -> None:
     assert len(outbox) == MAX_PLAIN_LINES
     assert outbox.dropped_lines == 5
     assert lines(outbox)[0] == "15 a n5"
+
+
+def test_requirement_12_long_lines_without_a_fact_end_no_connection() -> None:
+    outbox = Outbox(1000)
+    outbox.put_line("12 1 a b 10.0.0.1 655 c 5", EDGE)
+    for number in range(1000):
+        outbox.put_line(f"15 mallory bob 19 {number} {'x' * 2100}")
+    assert outbox.bytes <= MAX_PLAIN_BYTES + 100 < MAX_WAITING_TEXT / 2
+    waiting = lines(outbox)
+    assert waiting[0].startswith("12 ")
+    assert waiting[-1].startswith("15 mallory bob 19 999 ")
+    for number in range(1000):
+        outbox.put_line(f"15 mallory bob 19 {number} {'x' * 2100}")
+    assert len(lines(outbox)) == len(waiting) - 1, "what was sent counts no more"
 
 
 def test_take_gives_whole_entries_and_the_count_of_bytes_follows() -> None:
