@@ -126,6 +126,12 @@ def _one(source: Source, option: Option, entry: Entry, own_name: str) -> Iterato
             return
     try:
         checks.convert(option, entry.value)
+        if option.name == "Port" and (problem := checks.port_problem(entry.value)):
+            change = source.command("set {key} NUMBER", entry)
+            explanation = "The daemon does not start." if source.own else "The node cannot be dialled by it."
+            level = Level.ERROR if source.own else Level.WARNING
+            text = f"{problem} in {_place(entry)}"
+            yield Finding(level, text, *where, explanation, (change,), fails=source.own)
     except checks.BadText as error:
         fatal = option.fatal and not error.form and source.own
         explanation = "The daemon does not start." if fatal else "The daemon goes on without this line."

@@ -7,6 +7,7 @@ case. Importing this module is cheap; configobj is loaded by the first call of `
 from __future__ import annotations
 
 import re
+import socket
 from collections.abc import Callable, Mapping
 from functools import cache
 from typing import Any
@@ -143,6 +144,18 @@ def is_port(text: str) -> bool:
     if text.isascii() and text.isdigit():
         return len(text) <= 5 and int(text) < 65536
     return len(text) <= 64 and _SERVICE.match(text) is not None
+
+
+def port_problem(text: str) -> str:
+    """What is wrong with a Port that looks like the name of a service, or nothing. Asks the system (/etc/services)."""
+    if text.isascii() and text.isdigit():
+        return ""
+    try:
+        socket.getservbyname(text, "tcp")
+    except (OSError, ValueError):
+        allowed = "a number from 0 to 65535, or the name of a service in /etc/services"
+        return f"Port is '{shown(text)}', which is no service that this system knows; allowed: {allowed}"
+    return ""
 
 
 _CONVERTERS: dict[str, Callable[[Option, str], Value]] = {

@@ -150,8 +150,10 @@ def socket_options(server: Server) -> SocketOptions:
         [(address.host, address.port) for address in map(HostAddress.parse, server.get_list(name))]
         for name in ("BindToAddress", "ListenAddress")
     )
+    port_entry = next(iter(server.entries("Port")), None)
     return SocketOptions(
         addresses=bound,
+        port_place=("", 0) if port_entry is None else (port_entry.file, port_entry.line),
         listen_only=listening,
         port=server.get_str("Port") or "655",
         family=FAMILIES[server.get_str("AddressFamily")],

@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
+from gmesh.config.checks import port_problem
 from gmesh.daemon.logging_setup import NOTICE, log
 from gmesh.dataplane.udp_sockets import UdpOptions, open_udp
 from gmesh.errors import ConfigError, GmeshError
@@ -55,10 +56,15 @@ class SocketOptions:
     listen_only: Sequence[tuple[str, str | None]] = ()
     asked_buffers: frozenset[str] = frozenset()
     """Which of UDPRcvBuf and UDPSndBuf were asked for: their defaults may be cut down without a word."""
+    port_place: tuple[str, int] = ("", 0)
+    """File and line of Port, for messages."""
 
 
 def open_sockets(options: SocketOptions) -> list[SocketPair]:
     """Bind everything that can be bound. Raises ConfigError where nothing could."""
+    problem = port_problem(options.port)
+    if problem:
+        raise ConfigError(problem, *options.port_place, key="Port")
     pairs: list[SocketPair] = []
     try:
         _open_all(options, pairs)

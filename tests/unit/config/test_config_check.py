@@ -83,6 +83,7 @@ PLANTED = {
         "host variable Port found in server config {file}",
         "a.Port",
     ),
+    "a port that is no service": ("hosts/a", "Port = abc\n", "Port is 'abc', which is no service", "set a.Port NUMBER"),
     "a server option in our host file": (
         "hosts/a",
         "Mode = hub\n",

@@ -60,6 +60,12 @@ def test_names_are_resolved_and_bad_ones_said(opened: Opened, log_lines: list[st
     assert any("Can't listen on a..b" in line for line in log_lines)
 
 
+def test_a_port_that_is_no_service_is_said_with_its_place() -> None:
+    options = SocketOptions([], "nosuchservice", ANY, UdpOptions(), port_place=("/x/hosts/a", 3))
+    with pytest.raises(ConfigError, match=r"/x/hosts/a line 3: Port is 'nosuchservice'.*number from 0 to 65535"):
+        open_sockets(options)
+
+
 def test_a_port_that_is_taken_is_an_error_where_nothing_is_left(opened: Opened, log_lines: list[str]) -> None:
     port = opened(("127.0.0.1", None))[0].address.port
     with pytest.raises(ConfigError, match="Unable to create any listening socket"):
