@@ -110,6 +110,8 @@ def _warn(context: Context, option: settings.Option, value: str) -> None:
         checks.convert(option, value)
     except checks.BadText as error:
         sys.stderr.write(f"Warning: gmeshd would not take this value: {error}\n")
+        if option.fatal and not error.form:
+            sys.stderr.write("Warning: gmeshd does not start with it, nor does it reload.\n")
     if option.name == "ConnectTo" and is_node_name(value) and not os.path.exists(context.hosts / value):
         near = nearest(value, _host_names(context))
         sys.stderr.write(f"Warning: gmeshd finds no host file {context.hosts / value} yet.{near}\n")

@@ -248,6 +248,7 @@ def test_hints(net: Path, tool: Tool) -> None:
     assert tool("get", "berlim.Port")[2].endswith("No such file or directory. Did you mean berlin?\n")
     assert tool("add", "ConnectTo", "berlim")[2].endswith("berlim yet. Did you mean berlin?\n")
     assert tool("set", "Mode", "ring")[2].startswith("Warning: gmeshd would not take this value: Invalid routing mode!")
+    assert tool("set", "Mode", "ring")[2].endswith("gmeshd does not start with it, nor does it reload.\n")
     assert tool("get", "Mode")[1] == "ring\n"
     assert tool("verify", "berlim", text=b"Signature = berlim 1 " + b"A" * 86 + b"\n")[2].endswith(
         "Did you mean berlin?\n"
