@@ -458,8 +458,9 @@ in_ns_background() {
     LAB_PIDS+=("$!")
 }
 
-last_life() { tac "$LAB_WORK/$1.log" | sed '/^=== start/q' | tac; }
-logged() { last_life "$1" | grep -q -- "$2"; }
+# Whoever reads a pipe here reads all of it: a writer that is cut off would make the whole pipe fail.
+last_life() { awk '/^=== start/ { text = "" } { text = text $0 ORS } END { printf "%s", text }' "$LAB_WORK/$1.log"; }
+logged() { last_life "$1" | grep -- "$2" >/dev/null; }
 
 # start NAME...: the others when the first one is ready: to it they connect, and a stock daemon that found nobody would
 # wait for 5 s and more.
