@@ -22,7 +22,7 @@ from gmesh.proto.meta_events import (
 from gmesh.proto.requests import MAX_LINE, Ack, Packet, Request, parse_request, request_number, request_title
 from gmesh.proto.requests_11 import HIGHEST_REQUEST, IDS_SIZE, NODE_ID_SIZE, SptpsPacket, parse_newer
 from gmesh.proto.sptps import StreamSession
-from gmesh.proto.sptps_handshake import Entropy, HandshakeFinished, meta_label
+from gmesh.proto.sptps_handshake import WRONG_SIGNATURE, Entropy, HandshakeFinished, meta_label
 from gmesh.values import ETHERNET_HEADER, MTU
 
 REQUEST_RECORD = 0
@@ -156,7 +156,13 @@ class SptpsMeta(MetaConnection):
             return False
         if self._raw_length is not None:
             return self._take_raw(events, self._raw_length)
-        event = self._session.next_event(now)
+        try:
+            event = self._session.next_event(now)
+        except PeerError as error:
+            if str(error) != WRONG_SIGNATURE:
+                raise
+            advice = f"compare hosts/{self.name} here with {self.name}'s own, as its key may have changed"
+            raise PeerError(f"{error}: {advice}, and hosts/ there with ours") from None
         if event is None:
             return False
         if isinstance(event, HandshakeFinished):

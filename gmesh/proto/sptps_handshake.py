@@ -122,6 +122,9 @@ def tinc_only(my_nonce: bytes, peer_nonce: bytes) -> RecordSuite:
     return TINC_SUITE
 
 
+WRONG_SIGNATURE = "the signature of the handshake is wrong"
+
+
 class Handshake:
     """One session's handshakes, in the role it has for life.
 
@@ -192,7 +195,7 @@ class Handshake:
     def _on_sig(self, data: bytes) -> list[Step]:
         signed = self._signed(not self.initiator, self._peer_kex, self._my_kex)
         if not ed25519.verify(self._peer_public, signed, data):
-            raise self._error("the signature of the handshake is wrong")
+            raise self._error(WRONG_SIGNATURE)
         sending, receiving = self._derive()
         steps: list[Step] = []
         if not self.initiator:

@@ -70,6 +70,17 @@ def test_sptps_where_both_know_the_keys(cut: int) -> None:
     assert (alice.name, bob.name) == ("bob", "alice")
 
 
+def test_a_peer_with_another_key_than_its_file_says_is_refused_with_advice() -> None:
+    alice, bob = (
+        start("alice", "bob", outgoing=True),
+        start("bob", "alice", outgoing=False, ed25519_key=ed25519_key("x")),
+    )
+    with pytest.raises(
+        PeerError, match=r"signature.* is wrong: compare hosts/.* here with .*'s own, as its key may have"
+    ):
+        run(alice, bob)
+
+
 @pytest.mark.parametrize("knows_a", [False, True])
 @pytest.mark.parametrize("knows_b", [False, True])
 def test_requirement_5_upgrade_where_a_key_is_missing_on_either_side(knows_a: bool, knows_b: bool) -> None:
