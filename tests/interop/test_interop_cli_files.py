@@ -267,7 +267,7 @@ def test_a_file_that_others_have_written(twins: Pair, line: str) -> None:
     twins.same_files()
 
 
-@pytest.mark.parametrize("seed", range(8))
+@pytest.mark.parametrize("seed", [0, *(pytest.param(seed, marks=pytest.mark.slow) for seed in range(1, 8))])
 def test_random_sessions(twins: Pair, seed: int) -> None:
     chance = random.Random(seed)
     names = ["Mode", "mode", "ConnectTo", "connectTO", "Hostnames", "Device", "PingTimeout", "foo.Weight", "Weight"]
