@@ -28,6 +28,10 @@ LOOK_INTERVAL = 5.0
 MAX_TOLD = 5000
 """Keys that are kept without a file, and that wait to be stored, at most."""
 
+MAX_UNPROVED = 64
+"""Nodes whose keys are stored though nothing proves them, at most, as long as the daemon runs: names are easily made
+up, and what is on disk stays."""
+
 _Signature = tuple[int, int, int]
 _ABSENT: _Signature = (0, 0, 0)
 
@@ -52,6 +56,9 @@ class KnownKeys:
         self._proved: dict[str, bytes] = {}
         """Keys that count although no file has them, yet or at all."""
         self._to_store: dict[str, ToldKey] = {}
+        self._unproved: set[str] = set()
+        """Whose keys were to be stored though nothing proves them."""
+        self._warned = False
         self._news = gevent.event.Event()
         self.on_change: Callable[[], object] = lambda: None
         """Called when a key is known, changed or gone."""
@@ -132,8 +139,26 @@ class KnownKeys:
             self._proved[name] = public
             log(0, logging.INFO, f"{name} proved its Ed25519 key by its RSA key: SPTPS is spoken from now on")
             self.on_change()
+        if not proved and not self._may_store_unproved(name):
+            return
         self._to_store[name] = ToldKey(public, proved)
         self._news.set()
+
+    def _may_store_unproved(self, name: str) -> bool:
+        """Otherwise the mesh alone remembers the key, as long as the node is reachable."""
+        if name in self._unproved:
+            return True
+        if len(self._unproved) < MAX_UNPROVED:
+            self._unproved.add(name)
+            return True
+        if not self._warned:
+            self._warned = True
+            text = (
+                f"{MAX_UNPROVED} nodes told Ed25519 keys that nothing proves: further ones are not stored until gmeshd "
+                f"is started anew. TrustOnFirstUse = no refuses them all"
+            )
+            log(0, logging.WARNING, text)
+        return False
 
     def keep(self) -> None:
         """Store what nodes told us and look for changed files, for ever."""

@@ -174,3 +174,18 @@ def test_the_host_file_has_the_last_word(desk: Desk) -> None:
     desk.host("a", f"Ed25519PublicKey = {TEXT(TWO)}\n")
     assert keys.refresh() == ["a"]
     assert keys.public_key("a") == TWO
+
+
+def test_requirement_12_unproved_keys_do_not_fill_the_disk(
+    desk: Desk, monkeypatch: pytest.MonkeyPatch, log_lines: list[str]
+) -> None:
+    monkeypatch.setattr(known_keys, "MAX_UNPROVED", 3)
+    keys = desk.keys()
+    for number in range(6):
+        keys.told(f"n{number}", ONE, proved=False)
+        keys.told("n0", ONE, proved=False)
+    keys.told("honest", ONE, proved=True)
+    desk.keep(keys)
+    wait_for((desk.hosts / "honest").exists)
+    assert sorted(os.listdir(desk.hosts)) == ["honest", "n0", "n1", "n2"]
+    assert sum("that nothing proves" in line for line in log_lines) == 1
