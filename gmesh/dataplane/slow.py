@@ -32,7 +32,7 @@ from gmesh.dataplane.sender import Sender
 from gmesh.dataplane.sessions import PeerSession
 from gmesh.dataplane.sockets import UdpSockets
 from gmesh.device.base import Device
-from gmesh.errors import GmeshError
+from gmesh.errors import DatagramError, GmeshError
 from gmesh.mesh.actions import (
     DatagramByTcp,
     DropSession,
@@ -217,7 +217,12 @@ class SlowDataPlane:
             self._tally["unknown session"] += 1
             return
         now = self._clock()
-        datagram = perform_step(session.flow, action.step, now)
+        try:
+            datagram = perform_step(session.flow, action.step, now)
+        except DatagramError:
+            # Its numbers are used up; another session is on its way.
+            self._tally["drop worn session"] += 1
+            return
         if isinstance(action.step, StageReceiveKey):
             # Datagrams under this key overtake the handshake record that lets us make it.
             self._sealed.keys_added(flow, now)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import time
+from dataclasses import replace
 from typing import Any
 
 import gevent
@@ -50,7 +51,14 @@ from gmesh.mesh.events import (
 )
 from gmesh.proto.sptps_datagram import DatagramSession
 from gmesh.proto.sptps_flow import HANDSHAKE_RECORD, WORN_NUMBER, DatagramFlow
-from gmesh.proto.sptps_handshake import TINC_SUITE, ConfirmReceiveKey, StageReceiveKey, TrafficKey, UseSendKey
+from gmesh.proto.sptps_handshake import (
+    TINC_SUITE,
+    ConfirmReceiveKey,
+    SendHandshake,
+    StageReceiveKey,
+    TrafficKey,
+    UseSendKey,
+)
 from gmesh.proto.sptps_packet import NULL_ID, PROBE, node_id
 from gmesh.route.snapshot import RouteNode
 from gmesh.route.verdicts import ToNode
@@ -688,3 +696,12 @@ def test_fragments_are_for_whoever_opens_them(build: Build, second_generation: b
     assert [verdict.node for verdict in verdicts if isinstance(verdict, ToNode)] == [
         "gamma" if second_generation else "beta"
     ] * 2
+
+
+def test_a_renewal_for_which_no_number_is_left_is_no_fault(build: Build) -> None:
+    alpha, beta = build("alpha"), build("beta")
+    neighbours(alpha, beta)
+    mine, _theirs = make_flows()
+    alpha.plane.install_session(InstallSession("beta", 1, replace(mine, next_number=1 << 32)))
+    alpha.plane.session_step(SessionStep("beta", 1, SendHandshake(bytes(65))))
+    assert alpha.plane.totals()["drop worn session"] == 1
