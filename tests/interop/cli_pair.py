@@ -39,7 +39,7 @@ _OURS = (
     (re.compile(r"^(Warning: unsafe character in netname!) .*$"), r"\1"),
     (re.compile(r"; does the daemon run, .*$"), ""),
 )
-_EXPLAINS = re.compile(r"  |Now give the host file|Unable to read RSA p|Warning: gmeshd ")
+_EXPLAINS = re.compile(r"  |Now give the host file|Unable to read RSA p|Warning: gmeshd |To be dumped: |Usage: gmesh ")
 _SECRETS = re.compile(r"(?<![A-Za-z0-9+/])[A-Za-z0-9+/]{40,}={0,2}(?![A-Za-z0-9+/=])")
 
 

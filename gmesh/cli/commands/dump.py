@@ -24,12 +24,14 @@ from gmesh.proto.control import (
 )
 from gmesh.values import Subnet
 
+TYPES = "nodes, reachable nodes, edges, subnets, connections, graph, digraph, invitations"
+
 
 def run(context: Context, arguments: list[str]) -> int:
     """``dump [reachable] TYPE``."""
     words = [word.lower() for word in arguments]
     if not words or len(words) > 2 or (len(words) == 2 and words[0] != "reachable"):
-        raise CommandError("Invalid number of arguments.", usage=True)
+        raise CommandError(f"Invalid number of arguments.\nTo be dumped: one of {TYPES}.", usage=True)
     if words == ["invitations"]:
         return _invitations(context)
     connection = context.connect()
@@ -43,7 +45,7 @@ def run(context: Context, arguments: list[str]) -> int:
         from gmesh.cli.commands.graph import draw
 
         return _print(draw(nodes(connection), edges(connection), directed=words[0] == "digraph"))
-    raise CommandError(f"Unknown dump type '{arguments[0]}'.", usage=True)
+    raise CommandError(f"Unknown dump type '{arguments[0]}'.\nTo be dumped: one of {TYPES}.", usage=True)
 
 
 def nodes(connection: ControlConnection) -> list[NodeLine]:

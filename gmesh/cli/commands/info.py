@@ -41,7 +41,7 @@ _WITH_WEIGHT = re.compile(r"#-?[0-9]+\Z")
 def run(context: Context, arguments: list[str]) -> int:
     """``info NODE|SUBNET|ADDRESS``."""
     if len(arguments) != 1:
-        raise CommandError("Invalid number of arguments.")
+        raise CommandError("Invalid number of arguments.\nUsage: gmesh info NODE, or gmesh info ADDRESS or SUBNET")
     item = arguments[0]
     if is_node_name(item):
         connection = context.connect()

@@ -32,6 +32,8 @@ if TYPE_CHECKING:
 
 OPTIONS = (Option("", "revoke", Argument.REQUIRED), Option("", "list"))
 
+USAGE = "Usage: gmesh invite NODE, gmesh invite --list, or gmesh invite --revoke NODE"
+
 _HOST = re.compile(r"[A-Za-z0-9._-]+", re.ASCII)
 _UNITS = ((86400, "d"), (3600, "h"), (60, "min"), (1, "s"))
 
@@ -49,6 +51,8 @@ def run(context: Context, arguments: list[str]) -> int:
         if "list" in options:
             return _list(context, files)
         return _revoke(files, options["revoke"] or "")
+    if not words:
+        raise CommandError(f"Not enough arguments!\n{USAGE}")
     expect(words, 1, 1)
     return _invite(context, files, words[0])
 

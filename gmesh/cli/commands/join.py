@@ -35,6 +35,14 @@ REPLY_LIMIT = 5.0
 CONFIRM_LIMIT = 30.0
 """The last word may take longer: first the inviter runs its script."""
 
+USAGE = """\
+Usage: gmesh [-n NETNAME | -c DIR] join [URL]
+
+Makes the directory of a new node from an invitation, whose URL `gmesh invite' has shown on a node
+of the mesh. Without URL it is asked for. Afterwards put this node's own addresses into tinc-up
+where the invitation gave none, and start the daemon: gmesh start.
+"""
+
 CANCELLED = "Invitation cancelled. Please try again and contact the inviter for assistance if this error persists."
 _READ_SIZE = 65536
 _LONGEST_LINE = 4096
@@ -42,6 +50,9 @@ _LONGEST_LINE = 4096
 
 def run(context: Context, arguments: list[str]) -> int:
     """``join [URL]``."""
+    if arguments == ["--help"]:
+        sys.stdout.write(USAGE)
+        return 0
     expect(arguments, 0, 1)
     if (context.confbase is not None or context.netname) and os.path.lexists(context.server_file):
         raise CommandError(f"Configuration file {context.server_file} already exists!")

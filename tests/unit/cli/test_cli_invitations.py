@@ -102,7 +102,7 @@ def test_one_key_as_long_as_one_is_open(net: Path, tool: Tool) -> None:
 @pytest.mark.parametrize(
     ("words", "complaint"),
     [
-        ([], "Not enough arguments!"),
+        ([], "Not enough arguments!\nUsage: gmesh invite NODE, gmesh invite --list"),
         (["a", "b"], "Too many arguments!"),
         (["a/b"], "Invalid name for node."),
         (["alice"], "A host config file for alice already exists!"),
@@ -457,3 +457,9 @@ def test_a_terminal_is_asked_for_our_address(net: Path, tool: Tool, answers: lis
     assert code == 0
     assert out.startswith("vpn.example.org:655/")
     assert (net / "hosts" / "alice").read_text() == "Subnet = 10.0.0.1\nAddress = vpn.example.org\n"
+
+
+def test_join_explains_itself(tool: Tool) -> None:
+    code, out, err = tool("join", "--help")
+    assert (code, err) == (0, "")
+    assert "join [URL]" in out
