@@ -108,6 +108,11 @@ class DataChannels:
         Ed25519 key is known (requirement 26). Relays of either generation leave the announcement as it is."""
         if self._identity.private_key is None:
             return False
+        known = self._peers.get(node.name)
+        channel = None if known is None else known.channel
+        if isinstance(channel, SptpsChannel) and channel.valid_key_in and channel.key_learned:
+            # What gossip says of the node does not end a session that works. A key that was on file ends with it.
+            return True
         return node.minor >= minors.SPTPS or self._identity.public_key(node.name) is not None
 
     def _rollback(self, node: Node) -> list[Action]:
@@ -197,6 +202,8 @@ class DataChannels:
                 actions += self.node_down(peer.node, now)
                 actions += [*self._begin(peer.node, now)[1], RoutesChanged()]
                 continue
+            if peer.channel.sptps and peer.node.minor < minors.SPTPS:
+                actions += self._rollback(peer.node)
             actions += self._set_policy(peer, now)
             self._schedule(peer, now)
         return actions
@@ -324,11 +331,17 @@ class DataChannels:
             if peer is not None and peer.due == when:
                 peer.due = NEVER
                 due.append(peer)
-        for peer in due:
-            if peer.path.wants_help:
-                actions += self._offer_addresses(peer, now)
-            actions += peer.channel.on_timeout(now)
-            actions += self._done(peer, peer.path.on_timeout(now), now)
+        try:
+            for peer in due:
+                if peer.path.wants_help:
+                    actions += self._offer_addresses(peer, now)
+                actions += peer.channel.on_timeout(now)
+                actions += self._done(peer, peer.path.on_timeout(now), now)
+        except BaseException:
+            # A fault in one of them must not stop the clocks of the others.
+            for peer in due:
+                self._schedule(peer, now)
+            raise
         return actions
 
     def set_settings(self, settings: MeshSettings, now: float) -> list[Action]:

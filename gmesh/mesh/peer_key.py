@@ -37,6 +37,11 @@ class PeerKey:
         return self._identity.public_key(self._node) or self._learned
 
     @property
+    def learned(self) -> bool:
+        """Whether the node told the key, so that it counts without any file."""
+        return self._learned is not None
+
+    @property
     def outdated(self) -> bool:
         """Whether the file has another key than the one that was used."""
         known = self._identity.public_key(self._node)

@@ -155,6 +155,10 @@ class SptpsChannel:
         return self._key.outdated
 
     @property
+    def key_learned(self) -> bool:
+        return self._key.learned
+
+    @property
     def waiting_for_key(self) -> bool:
         return self.sessions.used is None and self._tries > 0
 

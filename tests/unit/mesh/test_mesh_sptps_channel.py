@@ -599,3 +599,20 @@ def test_requirement_12_garbage_in_the_place_of_a_renewal_keeps_no_renewal_out()
 
 def test_a_line_that_is_repeated_unchanged_is_not_taken_for_one_in_a_circle() -> None:
     assert min(RETRIES) > CIRCLE_SECONDS
+
+
+def test_requirement_26_gossip_that_denies_the_new_protocol_ends_no_session() -> None:
+    """Not even where the key was learnt and is in no file yet."""
+    alice, _bob, carol = line_of_three(know=False)
+    alice.send_data("carol")
+    assert alice.world.run(5, lambda: alice.mesh.channels.status("carol").valid_key)
+    alice.keys.known = {name: key for name, key in alice.keys.known.items() if name != "carol"}
+    used = channel(alice, "carol").sessions.used
+    before = len(alice.actions)
+    alice.line(next(iter(alice.peers)), "12 77 bob carol 198.51.100.3 655 c 5")
+    alice.send_data("carol")
+    alice.world.run(1)
+    assert channel(alice, "carol").sessions.used is used
+    logs = [each for each in alice.actions[before:] if isinstance(each, Log) and "only the old protocol" in each.text]
+    assert len(logs) == 1
+    assert lost(alice, carol) == []
