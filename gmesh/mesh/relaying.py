@@ -27,7 +27,7 @@ CIRCLE_SECONDS = 1.0
 disagree on the next hop, as they may while gossip is on its way, and then it would go round until they agree. Shorter
 than the first wait of those who repeat a line unchanged (`sptps_channel.RETRIES`), whose way may have changed."""
 MAX_LATELY = 1000
-RELAY_BURST, RELAY_RATE = 200, 100.0
+RELAY_BURST, RELAY_RATE = 1000, 200.0
 """So many key lines (and per second) of one connection are passed on: so much a flood of one neighbour costs others."""
 MAX_BUCKETS = 1000
 
