@@ -74,6 +74,9 @@ FRESH_SECONDS = 0.5
 """What opened in a session so recently leaves no doubt of it."""
 DOUBT_PATIENCE = 0.8
 """Seconds, besides the round trip, in which the node has to show that our session still works once there is doubt."""
+MAX_VAIN = 2
+"""So often handshake records alone may dispel a doubt while there is traffic: a node that answers those, and whose
+packets we cannot open, sends in a session that we have dropped."""
 DOUBT_PATIENCE_TCP = 1.5
 """The same where that goes through meta connections, whose round trip is not known."""
 RENEWAL_STAGGER = 1.0
@@ -134,6 +137,9 @@ class SptpsChannel:
         """How long the session that is wanted now is left to the node; None while it has begun none."""
         self._doubted_at = -NEVER
         self._judge_at = NEVER
+        self._vain = 0
+        self._packets_then = 0
+        """Packets that had come in at the last doubt."""
         self._opened_at = -NEVER
         self._help_at = NEVER
         self._helped = 0
@@ -320,6 +326,8 @@ class SptpsChannel:
         if self._judge_at < NEVER or now - self._last_opened() < FRESH_SECONDS:
             return []
         self._doubted_at = now
+        counters = self._flows.counters(self.node.name)
+        self._packets_then = 0 if counters is None else counters.packets_in
         if self._path.confirmed:
             self._judge_at = now + DOUBT_PATIENCE + self._path.reply_time
             return self._path.examine(now)
@@ -329,10 +337,23 @@ class SptpsChannel:
 
     def _judge(self, now: float) -> list[Action]:
         self._judge_at = NEVER
-        if self.sessions.used is None or self._last_opened() >= self._doubted_at:
+        if self.sessions.used is None:
             return []
+        if self._last_opened() >= self._doubted_at:
+            in_vain = not self._data_came() and self._path.recent_traffic(now, HELP_TRAFFIC)
+            self._vain = self._vain + 1 if in_vain else 0
+            if self._vain < MAX_VAIN:
+                return []
+        self._vain = 0
         self._wanted_at = now
         return self._begin(now)
+
+    def _data_came(self) -> bool:
+        """Whether since the last doubt something opened that was no handshake record."""
+        counters = self._flows.counters(self.node.name)
+        return counters is not None and (
+            counters.packets_in != self._packets_then or counters.last_authentic >= self._doubted_at
+        )
 
     def _last_opened(self) -> float:
         counters = self._flows.counters(self.node.name)

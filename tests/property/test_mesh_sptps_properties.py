@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from gmesh.mesh.events import ReceiveKeyWorn, SessionDoubted
@@ -142,6 +142,7 @@ def act(ends: dict[str, Node], event: tuple[object, ...]) -> None:
     ),
     st.sampled_from([0.0, 0.1, 1.0]),
 )
+@example([("wait", 0.3), ("begin both",)], Trouble(4688581, 0.0, 0.2, 0.2), 1.0)  # each used another one
 def test_requirement_2_nodes_find_together_whatever_happened(
     happened: list[tuple[object, ...]], trouble: Trouble, udp_loss: float
 ) -> None:
