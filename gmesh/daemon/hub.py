@@ -21,6 +21,7 @@ from gmesh.daemon.snapshot import build_snapshot
 from gmesh.daemon.standby import Standby
 from gmesh.dataplane.contract import DatagramForPeer, DataPlane, FrameForPeer, PlaneEvent
 from gmesh.errors import PeerError
+from gmesh.mesh import minors
 from gmesh.mesh.actions import (
     Action,
     CloseConnection,
@@ -83,9 +84,6 @@ LONGEST_NAP = 60.0
 SHORTEST_REST = 0.001
 EXCHANGE_INTERVAL = 60.0
 """A node that does not keep our key is dialled again at once so often, else when its dialer thinks right."""
-
-MINOR_SPTPS_PACKET = 7
-"""From this minor version on a neighbour takes datagrams as SPTPS_PACKET (meta-sptps 6)."""
 
 
 def _without_key(request: Request, line: str) -> str:
@@ -370,7 +368,7 @@ class Hub:
             return
         if isinstance(event, FrameForPeer):
             peer.send_frame(event.frame)
-        elif peer.meta.sptps and self._minor_of(event.node) >= MINOR_SPTPS_PACKET:
+        elif peer.meta.sptps and self._minor_of(event.node) >= minors.SPTPS_PACKET:
             peer.send_datagram(node_id(event.target), node_id(event.source), event.datagram)
         else:
             peer.send_datagram_line(as_req_key(event.source, event.target, SessionData(event.datagram)).format())

@@ -15,6 +15,11 @@ from gmesh.proto.packet import PacketKey
 from gmesh.proto.requests import AnsKey, ReqKey
 from gmesh.values import MTU, Address
 
+HELP_DELAYS = (2.0, 3.0, 10.0, 30.0)
+"""Seconds between repeated exchanges while UDP is wanted and unproved (data-legacy 3.3); the last one repeats."""
+HELP_TRAFFIC = 15.0
+"""Only while frames for the node were seen within so many seconds."""
+
 
 class Channel(Protocol):
     """Keys with one node, whatever the generation. Times are the loop's seconds."""

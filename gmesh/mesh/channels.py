@@ -337,11 +337,10 @@ class DataChannels:
                     actions += self._offer_addresses(peer, now)
                 actions += peer.channel.on_timeout(now)
                 actions += self._done(peer, peer.path.on_timeout(now), now)
-        except BaseException:
+        finally:
             # A fault in one of them must not stop the clocks of the others.
             for peer in due:
                 self._schedule(peer, now)
-            raise
         return actions
 
     def set_settings(self, settings: MeshSettings, now: float) -> list[Action]:

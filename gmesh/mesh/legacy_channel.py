@@ -16,6 +16,7 @@ from gmesh.crypto.nids import CIPHERS, NONE, Mode
 from gmesh.errors import GmeshError, PeerError
 from gmesh.mesh.actions import Action, ForgetSendKey, InstallReceiveKey, InstallSendKey, Log, SendLine
 from gmesh.mesh.candidates import Source
+from gmesh.mesh.channel import HELP_DELAYS, HELP_TRAFFIC
 from gmesh.mesh.events import SessionEvent
 from gmesh.mesh.limits import TokenBucket
 from gmesh.mesh.pmtu import Overhead
@@ -38,10 +39,6 @@ NEIGHBOUR_RETRIES = (2.0, 5.0, 10.0, 30.0)
 ANSWER_BURST, ANSWER_INTERVAL = 4, 1.0
 """So many keys are made at once, then one every so many seconds, however often we are asked."""
 WORN_INTERVAL = 10.0
-HELP_DELAYS = (2.0, 3.0, 10.0, 30.0)
-"""Seconds between repeated exchanges while UDP is wanted and unproved (3.3); the last one repeats."""
-HELP_TRAFFIC = 15.0
-"""Only while frames for the node were seen within so many seconds."""
 
 
 def overhead_of(key: PacketKey) -> Overhead:

@@ -10,3 +10,5 @@ NODE_IDS = 4
 """Node ids in datagrams."""
 UDP_INFO = 5
 MTU_INFO = 6
+SPTPS_PACKET = 7
+"""Datagrams raw on meta connections."""

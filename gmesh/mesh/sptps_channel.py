@@ -15,6 +15,7 @@ from gmesh.errors import DatagramError, PeerError
 from gmesh.mesh import minors
 from gmesh.mesh.actions import Action, Log, OpenHandshake, SendLine
 from gmesh.mesh.candidates import Source
+from gmesh.mesh.channel import HELP_DELAYS, HELP_TRAFFIC
 from gmesh.mesh.events import (
     FlowReader,
     HandshakeOpened,
@@ -81,9 +82,6 @@ DOUBT_PATIENCE_TCP = 1.5
 """The same where that goes through meta connections, whose round trip is not known."""
 RENEWAL_STAGGER = 1.0
 """The responder's renewal is due so many seconds later, so that usually only one end renews."""
-HELP_DELAYS = (2.0, 3.0, 10.0, 30.0)
-HELP_TRAFFIC = 15.0
-"""As in `legacy_channel`, where relays do not know UDP_INFO."""
 
 
 def overhead_of(minor: int) -> Overhead:

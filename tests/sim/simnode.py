@@ -39,7 +39,7 @@ from tests.sim.simmeta import PlainMeta
 from tests.sim.simplane import SimPlane
 
 if TYPE_CHECKING:
-    from simnet import World
+    from tests.sim.simnet import World
 
 WRITE_SIZE = 16384
 READ_SIZE = 4096
